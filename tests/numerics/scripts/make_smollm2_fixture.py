@@ -25,9 +25,9 @@ def greedy(model, ids, stop):
     """New tokens, and by how much each beat the runner-up: a small margin may flip elsewhere."""
     tokens, margins, cache, step = [], [], None, torch.tensor([ids])
     for _ in range(NEW_TOKENS):
-        out = model(input_ids=step, past_key_values=cache, use_cache=True)
+        out = model(input_ids=step, cache=cache, use_cache=True)
         best = out.logits[0, -1].topk(2)
-        cache, token = out.past_key_values, best.indices[0].item()
+        cache, token = out.cache, best.indices[0].item()
         tokens.append(token)
         margins.append((best.values[0] - best.values[1]).item())
         if token in stop:
