@@ -1,2 +1,52 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: set-up, quickstart, tests, generated files and benchmarks.
+//!
+//! It builds in seconds and needs no LibTorch: it is what fetches LibTorch.
+
+#![expect(clippy::print_stdout, reason = "these tasks talk to a person")]
+
+mod fetch;
+mod libtorch;
+mod quickstart;
+mod review_data;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Set-up, quickstart, tests and generated files of Anneal")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Fetch what the build and the tests need: LibTorch, a small base model, a small data set
+    Setup,
+    /// Set up, build, and fine-tune a small language model on this machine
+    Quickstart,
+    /// Set up, then format check, lints and every test
+    Test,
+    /// What CI runs: `test`, with everything that was left out being a failure
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Setup => setup::run(),
+        Task::Quickstart => quickstart::run(),
+        Task::Test => test::run(test::Strictness::from_env()),
+        Task::Ci => test::run(test::Strictness::NothingLeftOut),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
