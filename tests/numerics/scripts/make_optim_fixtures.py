@@ -84,9 +84,9 @@ def main():
         "schedules": [
             schedule_case(name, kind, warmup, steps)
             for name, kind in [
-                ("linear", "linear"),
-                ("cosine", "cosine"),
-                ("constant", "constant_with_warmup"),
+                ("Linear", "linear"),
+                ("Cosine", "cosine"),
+                ("Constant", "constant_with_warmup"),
             ]
             for warmup, steps in [(0, 7), (3, 12), (5, 5)]
         ],
