@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Models, layers, LoRA, weights, tokenizers, chat templates and generation, on LibTorch.
+//!
+//! Read `tape.rs` first: how a forward pass is remembered and run backwards. Then `linear.rs`, the
+//! layer that adapters attach to, and `models/llama.rs`, which shows how a model is written. Model
+//! files know nothing of LoRA, precision, training or serving.
+
+pub mod attention;
+pub mod chat;
+pub mod config;
+pub mod files;
+pub mod generate;
+pub mod head;
+pub mod kv_cache;
+pub mod layers;
+pub mod linear;
+pub mod loader;
+pub mod lora;
+pub mod model;
+pub mod models;
+pub mod packed;
+pub mod param;
+pub mod peft;
+pub mod rope;
+pub mod tape;
+pub mod tokenizer;
+pub mod weights;

@@ -1,0 +1,279 @@
+//! Causal attention over packed sequences, each by itself, and over a key-value cache.
+//!
+//! Sequences of equal length that follow one another go through one batched call, so that packing
+//! costs neither padding nor a mask. Shapes: `q [T, H·C]`, `k` and `v [T, G·C]` with `H` query heads
+//! in `G` groups of `C` features.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::config::{LayerType, ModelConfig};
+use crate::kv_cache::KvCache;
+use crate::packed::{Packed, Run};
+use crate::rope::RopeTable;
+use crate::tape::{Mode, Tape, Var};
+
+/// What every layer of a forward pass shares.
+#[derive(Debug)]
+pub struct Context<'m> {
+    pub packed: &'m Packed,
+    pub rope: Rc<RopeTable>,
+    /// For layers with sliding attention, where the model turns those at another pace.
+    pub rope_local: Option<Rc<RopeTable>>,
+    pub cache: Option<&'m RefCell<KvCache>>,
+    runs: Rc<Vec<Run>>,
+}
+
+/// The shape of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Heads {
+    pub query: i64,
+    pub key_value: i64,
+    pub dim: i64,
+    /// Factor on the scores; `1 / sqrt(dim)` in most models.
+    pub scale: f64,
+    /// Tokens that a token sees, itself included, in layers with sliding attention.
+    pub window: Option<i64>,
+}
+
+impl<'m> Context<'m> {
+    pub fn new(
+        packed: &'m Packed,
+        rope: RopeTable,
+        rope_local: Option<RopeTable>,
+        cache: Option<&'m RefCell<KvCache>>,
+    ) -> Self {
+        let runs = Rc::new(packed.runs());
+        Self { packed, rope: Rc::new(rope), rope_local: rope_local.map(Rc::new), cache, runs }
+    }
+}
+
+impl<'m> Tape<'m> {
+    /// Attention of layer `layer`: `[T, H·C]`.
+    pub fn attention(
+        &self,
+        [q, k, v]: [&Var<'m>; 3],
+        heads: Heads,
+        layer: usize,
+        context: &Context<'m>,
+    ) -> Var<'m> {
+        let [qt, kt, vt] = [q, k, v].map(Var::tensor);
+        if let Some(cache) = context.cache {
+            return self.constant(cached(qt, kt, vt, heads, layer, context.packed, cache));
+        }
+        if self.mode() == Mode::Autograd {
+            let outs: Vec<Tensor> =
+                context.runs.iter().map(|run| heads.tracked(qt, kt, vt, *run)).collect();
+            return self.constant(Tensor::cat(&outs, 0));
+        }
+        let y = Tensor::empty_like(qt);
+        let sums: Vec<Tensor> =
+            context.runs.iter().map(|run| heads.forward([qt, kt, vt], &y, *run)).collect();
+        if !self.wants(&[q, k, v], false) {
+            return self.constant(y);
+        }
+        let y = self.tracked(y);
+        let [q_slot, k_slot, v_slot, slot] = [q, k, v, &y].map(Var::slot);
+        let saved = [qt, kt, vt, y.tensor()].map(Tensor::shallow_clone);
+        let runs = Rc::clone(&context.runs);
+        self.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            let [dq, dk, dv] = [0, 1, 2].map(|i| Tensor::empty_like(&saved[i]));
+            for (run, sums) in runs.iter().zip(&sums) {
+                heads.backward(&saved, &dy, sums, [&dq, &dk, &dv], *run);
+            }
+            grads.add_owned(q_slot, dq);
+            grads.add_owned(k_slot, dk);
+            grads.add_owned(v_slot, dv);
+        });
+        y
+    }
+}
+
+impl Heads {
+    /// The heads of a layer as the configuration has them.
+    pub fn of(config: &ModelConfig, layer: usize) -> Self {
+        let dim = config.head_dim;
+        let sliding = config.layer_types.get(layer) == Some(&LayerType::Sliding);
+        Self {
+            query: config.num_attention_heads,
+            key_value: config.num_key_value_heads,
+            dim,
+            scale: config.query_pre_attn_scalar.unwrap_or(dim as f64).powf(-0.5),
+            window: config.sliding_window.filter(|_| sliding),
+        }
+    }
+
+    /// A run's rows as `[count, heads, length, C]`, a view.
+    fn view(self, x: &Tensor, heads: i64, run: Run) -> Tensor {
+        run.rows(x).view([run.count, run.length, heads, self.dim]).transpose(1, 2)
+    }
+
+    /// Keys or values, once for each query head of their group.
+    fn repeated(self, x: &Tensor, run: Run) -> Tensor {
+        let times = self.query / self.key_value;
+        let x = self.view(x, self.key_value, run);
+        if times == 1 {
+            return x;
+        }
+        x.unsqueeze(2)
+            .expand([run.count, self.key_value, times, run.length, self.dim], false)
+            .reshape([run.count, self.query, run.length, self.dim])
+    }
+
+    /// The sliding window as an additive mask `[length, length]`, where it hides anything.
+    fn mask(self, length: i64, kind: Kind, device: Device) -> Option<Tensor> {
+        let window = self.window.filter(|window| *window < length)?;
+        let hidden = Tensor::ones([length, length], (Kind::Bool, device));
+        let hidden = hidden.triu(1).logical_or(&hidden.tril(-window));
+        Some(
+            Tensor::zeros([length, length], (kind, device)).masked_fill(&hidden, f64::NEG_INFINITY),
+        )
+    }
+
+    /// Writes a run's result into `y` and returns the logarithms of its softmax sums.
+    fn forward(self, [q, k, v]: [&Tensor; 3], y: &Tensor, run: Run) -> Tensor {
+        let (qr, kr, vr) =
+            (self.view(q, self.query, run), self.repeated(k, run), self.repeated(v, run));
+        let mask = self.mask(run.length, q.kind(), q.device());
+        let causal = mask.is_none();
+        if q.device() != Device::Cpu {
+            let out = Tensor::scaled_dot_product_attention(
+                &qr, &kr, &vr, mask, 0.0, causal, self.scale, false,
+            );
+            self.view(y, self.query, run).copy_(&out);
+            return Tensor::new();
+        }
+        let (out, sums) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+            &qr, &kr, &vr, 0.0, causal, mask, self.scale,
+        );
+        self.view(y, self.query, run).copy_(&out);
+        sums
+    }
+
+    fn backward(
+        self,
+        saved: &[Tensor; 4],
+        dy: &Tensor,
+        sums: &Tensor,
+        into: [&Tensor; 3],
+        run: Run,
+    ) {
+        let [q, k, v, y] = saved;
+        let mask = self.mask(run.length, q.kind(), q.device());
+        let causal = mask.is_none();
+        let (qr, kr, vr) =
+            (self.view(q, self.query, run), self.repeated(k, run), self.repeated(v, run));
+        let dyr = self.view(dy, self.query, run);
+        let (dq, dk, dv) = if q.device() == Device::Cpu {
+            let yr = self.view(y, self.query, run);
+            Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                &dyr, &qr, &kr, &vr, &yr, sums, 0.0, causal, mask, self.scale,
+            )
+        } else {
+            self.backward_by_autograd([&qr, &kr, &vr], &dyr, mask)
+        };
+        self.view(into[0], self.query, run).copy_(&dq);
+        for (target, grad) in [(into[1], dk), (into[2], dv)] {
+            let times = self.query / self.key_value;
+            let grad = grad
+                .reshape([run.count, self.key_value, times, run.length, self.dim])
+                .sum_dim_intlist(2i64, false, grad.kind());
+            self.view(target, self.key_value, run).copy_(&grad);
+        }
+    }
+
+    /// On other devices LibTorch chooses the kernel, so its autograd has to choose the backward one.
+    fn backward_by_autograd(
+        self,
+        inputs: [&Tensor; 3],
+        dy: &Tensor,
+        mask: Option<Tensor>,
+    ) -> (Tensor, Tensor, Tensor) {
+        let causal = mask.is_none();
+        let [q, k, v] = inputs.map(|x| x.detach().set_requires_grad(true));
+        let product = tch::with_grad(|| {
+            let y = Tensor::scaled_dot_product_attention(
+                &q, &k, &v, mask, 0.0, causal, self.scale, false,
+            );
+            (y * dy).sum(Kind::Float)
+        });
+        let [dq, dk, dv]: [Tensor; 3] =
+            Tensor::run_backward(&[product], &[&q, &k, &v], false, false)
+                .try_into()
+                .expect("one gradient for each of three inputs");
+        (dq, dk, dv)
+    }
+
+    /// The same by operations that LibTorch can differentiate.
+    fn tracked(self, q: &Tensor, k: &Tensor, v: &Tensor, run: Run) -> Tensor {
+        let (qr, kr, vr) =
+            (self.view(q, self.query, run), self.repeated(k, run), self.repeated(v, run));
+        let scores = qr.matmul(&kr.transpose(2, 3)) * self.scale;
+        let shown = Tensor::ones([run.length, run.length], (Kind::Bool, q.device())).tril(0);
+        let shown = match self.window {
+            Some(window) => shown.logical_and(&shown.ones_like().triu(1 - window)),
+            None => shown,
+        };
+        let scores = scores.masked_fill(&shown.logical_not(), f64::NEG_INFINITY);
+        let y = scores.softmax(-1, Kind::Float).to_kind(q.kind()).matmul(&vr);
+        y.transpose(1, 2).reshape([run.count * run.length, self.query * self.dim])
+    }
+}
+
+/// Adds keys and values to the cache and attends to all that it holds, sequence by sequence.
+fn cached(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    layer: usize,
+    packed: &Packed,
+    cache: &RefCell<KvCache>,
+) -> Tensor {
+    let y = Tensor::empty_like(q);
+    let mut cache = cache.borrow_mut();
+    let mut offset = 0;
+    for ((&length, &start), &place) in
+        packed.lengths().iter().zip(packed.starts()).zip(packed.places())
+    {
+        let run = Run { offset, count: 1, length };
+        let [new_k, new_v] = [k, v].map(|x| heads.view(x, heads.key_value, run));
+        let (keys, values) = cache.extend(layer, place, start, &new_k, &new_v);
+        let mask = cached_mask(heads, start, length, q);
+        let causal = mask.is_none() && start == 0 && length > 1;
+        let qr = heads.view(q, heads.query, run);
+        let gqa = heads.query != heads.key_value;
+        let out = Tensor::scaled_dot_product_attention(
+            &qr,
+            &keys,
+            &values,
+            mask,
+            0.0,
+            causal,
+            heads.scale,
+            gqa,
+        );
+        heads.view(&y, heads.query, run).copy_(&out);
+        offset += length;
+    }
+    y
+}
+
+/// What a continuation may see: `[length, start + length]`; `None` where causality alone decides.
+fn cached_mask(heads: Heads, start: i64, length: i64, like: &Tensor) -> Option<Tensor> {
+    let total = start + length;
+    let windowed = heads.window.is_some_and(|window| window < total);
+    if !windowed && (start == 0 || length == 1) {
+        return None;
+    }
+    let shown = Tensor::ones([length, total], (Kind::Bool, like.device())).tril(start);
+    let shown = match heads.window {
+        Some(window) => shown.logical_and(&shown.ones_like().triu(start + 1 - window)),
+        None => shown,
+    };
+    let zeros = Tensor::zeros([length, total], (like.kind(), like.device()));
+    Some(zeros.masked_fill(&shown.logical_not(), f64::NEG_INFINITY))
+}

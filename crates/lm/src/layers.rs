@@ -1,0 +1,270 @@
+//! The layers that every decoder is made of, beside linear layers, rotary positions and attention:
+//! embeddings, RMS norm, gated activations, and the glue between them.
+//!
+//! Shapes: `T` packed tokens, `D` the hidden size, `F` the feed-forward size, `N` chosen rows.
+
+use tch::{Kind, Tensor};
+
+use std::rc::Rc;
+
+use crate::config::Activation;
+use crate::param::Param;
+use crate::tape::{Mode, Tape, Var};
+
+/// A tensor of the model: frozen as it was loaded, or trained.
+#[derive(Debug)]
+pub enum Weight {
+    Frozen(Tensor),
+    Trained(Rc<Param>),
+}
+
+impl Weight {
+    /// The value in the number format of the activations.
+    pub fn value(&self, kind: Kind) -> Tensor {
+        match self {
+            Self::Frozen(tensor) => tensor.to_kind(kind),
+            Self::Trained(param) => param.cast(kind),
+        }
+    }
+
+    pub fn trained(&self) -> Option<&Rc<Param>> {
+        match self {
+            Self::Frozen(_) => None,
+            Self::Trained(param) => Some(param),
+        }
+    }
+
+    pub fn size(&self) -> Vec<i64> {
+        match self {
+            Self::Frozen(tensor) => tensor.size(),
+            Self::Trained(param) => param.value().size(),
+        }
+    }
+
+    /// Makes a frozen tensor trained, under the name it is saved by.
+    pub fn train(&mut self, name: &str) {
+        if let Self::Frozen(tensor) = self {
+            *self = Self::Trained(Rc::new(Param::new(name, tensor)));
+        }
+    }
+
+    /// Makes a trained tensor frozen again, with the value it has now.
+    pub fn freeze(&mut self, kind: Kind) {
+        if let Self::Trained(param) = self {
+            *self = Self::Frozen(param.cast(kind));
+        }
+    }
+}
+
+/// Token embeddings, `[V, D]`.
+#[derive(Debug)]
+pub struct Embedding {
+    pub name: String,
+    pub weight: Weight,
+    /// Number format of the activations.
+    pub kind: Kind,
+}
+
+impl Embedding {
+    /// `ids [T]` to `[T, D]`.
+    pub fn forward<'m>(&'m self, tape: &Tape<'m>, ids: &Tensor) -> Var<'m> {
+        let rows = match &self.weight {
+            Weight::Frozen(table) => table.index_select(0, ids),
+            Weight::Trained(param) => param.value().index_select(0, ids),
+        };
+        let rows = rows.to_kind(self.kind);
+        let Some(param) = self.weight.trained().filter(|_| tape.records()) else {
+            return tape.constant(rows);
+        };
+        let (y, ids) = (tape.tracked(rows), ids.shallow_clone());
+        let slot = y.slot();
+        tape.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            let mut dw = Tensor::zeros_like(param.value());
+            param.accumulate(&dw.index_add_(0, &ids, &dy.to_kind(Kind::Float)));
+        });
+        y
+    }
+}
+
+/// Root-mean-square norm (Zhang and Sennrich 2019) over the last `weight.len()` features.
+#[derive(Debug)]
+pub struct RmsNorm {
+    pub name: String,
+    pub weight: Weight,
+    pub eps: f64,
+    /// Added to the weight: 1 in Gemma, 0 elsewhere.
+    pub offset: f64,
+}
+
+impl RmsNorm {
+    /// Normalises rows of `x [T, k·n]` in groups of `n`, the length of the weight.
+    pub fn forward<'m>(&'m self, tape: &Tape<'m>, x: &Var<'m>) -> Var<'m> {
+        let input = self.grouped(x.tensor());
+        let rstd = self.rstd(&input);
+        let y = self.scaled(&input, &rstd).view_as(x.tensor());
+        if !tape.records() || (x.slot().is_none() && self.weight.trained().is_none()) {
+            return tape.constant(y);
+        }
+        let (again, again_rstd) = (input.shallow_clone(), rstd.shallow_clone());
+        let shape = x.tensor().size();
+        let y =
+            tape.tracked(y).with_recipe(move || self.scaled(&again, &again_rstd).view(&shape[..]));
+        let (slot, input_slot) = (y.slot(), x.slot());
+        tape.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            let shape = dy.size();
+            let dx = self.backward(&self.grouped(&dy), &input, &rstd);
+            grads.add_owned(input_slot, dx.view(&shape[..]));
+        });
+        y
+    }
+
+    fn grouped(&self, x: &Tensor) -> Tensor {
+        x.reshape([-1, self.weight.size()[0]])
+    }
+
+    /// `1 / sqrt(mean(x²) + eps)`, `[rows, 1]`, fp32.
+    fn rstd(&self, x: &Tensor) -> Tensor {
+        let x = x.to_kind(Kind::Float);
+        (x.square().mean_dim(-1i64, true, Kind::Float) + self.eps).rsqrt()
+    }
+
+    fn scaled(&self, x: &Tensor, rstd: &Tensor) -> Tensor {
+        let kind = x.kind();
+        let normal = x.to_kind(Kind::Float) * rstd;
+        if self.offset == 0.0 {
+            normal.to_kind(kind) * self.weight.value(kind)
+        } else {
+            (normal * (self.weight.value(Kind::Float) + self.offset)).to_kind(kind)
+        }
+    }
+
+    /// With `n` features and `g = dy·w`: `dx = rstd·(g - x·rstd²·sum(g·x)/n)`.
+    fn backward(&self, dy: &Tensor, x: &Tensor, rstd: &Tensor) -> Tensor {
+        let (kind, n) = (x.kind(), x.size()[1] as f64);
+        let (dy, x) = (dy.to_kind(Kind::Float), x.to_kind(Kind::Float));
+        if let Some(param) = self.weight.trained() {
+            param.accumulate(&(&dy * &x * rstd).sum_dim_intlist(0i64, false, Kind::Float));
+        }
+        let g = dy * (self.weight.value(Kind::Float) + self.offset);
+        let mean = (&g * &x).sum_dim_intlist(-1i64, true, Kind::Float) * rstd.square() / n;
+        ((g - x * mean) * rstd).to_kind(kind)
+    }
+}
+
+impl Activation {
+    fn forward(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Silu => x.silu(),
+            Self::GeluTanh => x.gelu("tanh"),
+        }
+    }
+
+    fn backward(self, dy: &Tensor, x: &Tensor) -> Tensor {
+        match self {
+            Self::Silu => x.silu_backward(dy),
+            Self::GeluTanh => x.gelu_backward(dy, "tanh"),
+        }
+    }
+}
+
+impl<'m> Tape<'m> {
+    /// `activation(gate) · up`, both `[T, F]` (Shazeer 2020).
+    pub fn gated(&self, activation: Activation, gate: &Var<'m>, up: &Var<'m>) -> Var<'m> {
+        let y = activation.forward(gate.tensor()) * up.tensor();
+        if !self.records() || (gate.slot().is_none() && up.slot().is_none()) {
+            return self.constant(y);
+        }
+        let (g, u) = (gate.tensor().shallow_clone(), up.tensor().shallow_clone());
+        let (again_g, again_u) = (g.shallow_clone(), u.shallow_clone());
+        let y = self.tracked(y).with_recipe(move || activation.forward(&again_g) * &again_u);
+        let (slot, gate_slot, up_slot) = (y.slot(), gate.slot(), up.slot());
+        self.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            grads.add_owned(up_slot, activation.forward(&g) * &dy);
+            grads.add_owned(gate_slot, activation.backward(&(dy * &u), &g));
+        });
+        y
+    }
+
+    /// `a + b`, of equal shape.
+    pub fn add(&self, a: &Var<'m>, b: &Var<'m>) -> Var<'m> {
+        let y = a.tensor() + b.tensor();
+        if !self.records() || (a.slot().is_none() && b.slot().is_none()) {
+            return self.constant(y);
+        }
+        let y = self.tracked(y);
+        let (slot, a_slot, b_slot) = (y.slot(), a.slot(), b.slot());
+        self.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            grads.add_shared(a_slot, &dy);
+            grads.add_shared(b_slot, &dy);
+        });
+        y
+    }
+
+    /// `factor · x`; the factor is rounded to the activations' number format first, as Gemma does.
+    pub fn scale(&self, x: &Var<'m>, factor: f64) -> Var<'m> {
+        let kind = x.tensor().kind();
+        let factor = Tensor::from(factor).to_kind(kind).to_device(x.tensor().device());
+        let y = x.tensor() * &factor;
+        if !self.records() || x.slot().is_none() {
+            return self.constant(y);
+        }
+        let y = self.tracked(y);
+        let (slot, input_slot) = (y.slot(), x.slot());
+        self.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            grads.add_owned(input_slot, dy * factor);
+        });
+        y
+    }
+
+    /// The columns of `x [T, sum(sizes)]` as consecutive parts.
+    pub fn split(&self, x: &Var<'m>, sizes: &[i64]) -> Vec<Var<'m>> {
+        let parts = x.tensor().split_with_sizes(sizes, -1);
+        if !self.records() || x.slot().is_none() {
+            return parts.into_iter().map(|part| self.constant(part)).collect();
+        }
+        let input_slot = x.slot();
+        let whole = x.tensor().shallow_clone();
+        let parts: Vec<Var<'m>> = parts.into_iter().map(|part| self.tracked(part)).collect();
+        let slots: Vec<_> = parts.iter().map(Var::slot).collect();
+        let sizes = sizes.to_vec();
+        self.record(move |grads| {
+            let dx = Tensor::zeros_like(&whole);
+            let mut column = 0;
+            for (slot, size) in slots.into_iter().zip(sizes) {
+                if let Some(dy) = grads.take(slot) {
+                    dx.narrow(-1, column, size).copy_(&dy);
+                }
+                column += size;
+            }
+            grads.add_owned(input_slot, dx);
+        });
+        parts
+    }
+
+    /// Rows of `x [T, D]` by distinct indices `[N]`: `[N, D]`.
+    pub fn rows(&self, x: &Var<'m>, rows: &Tensor) -> Var<'m> {
+        let y = x.tensor().index_select(0, rows);
+        if !self.records() || x.slot().is_none() {
+            return self.constant(y);
+        }
+        let y = self.tracked(y);
+        let (slot, input_slot) = (y.slot(), x.slot());
+        let (shape, rows) = (x.tensor().size(), rows.shallow_clone());
+        self.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            let mut dx = Tensor::zeros(&shape[..], (dy.kind(), dy.device()));
+            grads.add_owned(input_slot, dx.index_copy_(0, &rows, &dy));
+        });
+        y
+    }
+
+    /// Whether a hand-written backward step is wanted for an operation on `inputs`.
+    pub(crate) fn wants(&self, inputs: &[&Var<'m>], trained: bool) -> bool {
+        self.mode() == Mode::Explicit && (trained || inputs.iter().any(|x| x.slot().is_some()))
+    }
+}

@@ -1,0 +1,99 @@
+//! Whole sequences one after another, with no padding between them.
+
+use tch::{Device, Kind, Tensor};
+
+/// Token ids of several sequences, packed. Attention and positions start anew in each.
+#[derive(Debug)]
+pub struct Packed {
+    /// `[T]`, int64: the sequences' ids, one after another.
+    ids: Tensor,
+    lengths: Vec<i64>,
+    /// Tokens of each sequence that a key-value cache already holds.
+    starts: Vec<i64>,
+    /// Each sequence's place in a key-value cache.
+    places: Vec<usize>,
+}
+
+impl Packed {
+    /// Sequences that begin here.
+    pub fn new(ids: &[i64], lengths: &[i64], device: Device) -> Self {
+        assert_eq!(ids.len() as i64, lengths.iter().sum::<i64>(), "lengths cover all ids");
+        let ids = Tensor::from_slice(ids).to_device(device);
+        let places = (0..lengths.len()).collect();
+        Self { ids, lengths: lengths.to_vec(), starts: vec![0; lengths.len()], places }
+    }
+
+    /// One more token each for sequences that are cached: `(place, cached tokens, next id)`.
+    pub fn next(sequences: &[(usize, i64, i64)], device: Device) -> Self {
+        let ids: Vec<i64> = sequences.iter().map(|(_, _, id)| *id).collect();
+        Self {
+            ids: Tensor::from_slice(&ids).to_device(device),
+            lengths: vec![1; sequences.len()],
+            starts: sequences.iter().map(|(_, start, _)| *start).collect(),
+            places: sequences.iter().map(|(place, _, _)| *place).collect(),
+        }
+    }
+
+    pub fn ids(&self) -> &Tensor {
+        &self.ids
+    }
+
+    pub fn lengths(&self) -> &[i64] {
+        &self.lengths
+    }
+
+    pub fn starts(&self) -> &[i64] {
+        &self.starts
+    }
+
+    pub fn places(&self) -> &[usize] {
+        &self.places
+    }
+
+    /// Tokens in all, `T`.
+    pub fn tokens(&self) -> i64 {
+        self.lengths.iter().sum()
+    }
+
+    /// `[T]`, int64: each token's position in its own sequence.
+    pub fn positions(&self) -> Tensor {
+        let parts: Vec<Tensor> = self
+            .lengths
+            .iter()
+            .zip(&self.starts)
+            .map(|(len, start)| {
+                Tensor::arange_start(*start, start + len, (Kind::Int64, self.ids.device()))
+            })
+            .collect();
+        Tensor::cat(&parts, 0)
+    }
+
+    /// Runs of sequences of equal length, which one batched attention call can take.
+    pub fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut offset = 0;
+        for &length in &self.lengths {
+            match runs.last_mut() {
+                Some(run) if run.length == length => run.count += 1,
+                _ => runs.push(Run { offset, count: 1, length }),
+            }
+            offset += length;
+        }
+        runs
+    }
+}
+
+/// `count` sequences of `length` tokens each, from row `offset` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub offset: i64,
+    pub count: i64,
+    pub length: i64,
+}
+
+impl Run {
+    /// This run's rows of a `[T, …]` tensor.
+    pub fn rows(self, tensor: &Tensor) -> Tensor {
+        tensor.narrow(0, self.offset, self.count * self.length)
+    }
+}
