@@ -13,13 +13,10 @@ pub(crate) fn workspace() -> PathBuf {
     manifest.ancestors().nth(2).unwrap_or(manifest).to_path_buf()
 }
 
-/// The folder that downloads are kept in: `ANNEAL_CACHE`, or `anneal` in the user's cache folder.
+/// The folder that downloads are kept in: `ANNEAL_CACHE`, or `.cache/anneal` in the home folder.
 pub(crate) fn cache() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("ANNEAL_CACHE") {
         return Ok(PathBuf::from(dir));
-    }
-    if let Some(dir) = std::env::var_os("XDG_CACHE_HOME") {
-        return Ok(PathBuf::from(dir).join("anneal"));
     }
     let home = std::env::var_os("HOME").context("neither ANNEAL_CACHE nor HOME is set")?;
     Ok(PathBuf::from(home).join(".cache").join("anneal"))
