@@ -3,8 +3,25 @@
 
 pub mod facts;
 pub mod fault;
+mod later;
+pub mod names;
 pub mod run_spec;
+mod schema;
+pub mod valid;
+pub mod validate;
+pub mod workspace;
+pub mod yaml;
 
 pub use facts::{DataFacts, GpuFacts, LinearFacts, MachineFacts, ModelFacts, SplitFacts};
 pub use fault::Fault;
 pub use run_spec::RunSpec;
+pub use valid::Workspace;
+pub use validate::validate;
+pub use workspace::FineTuneWorkspace;
+pub use yaml::load;
+
+/// The custom resource definition as YAML, as it stands in `deploy/crds`.
+pub fn crd_yaml() -> String {
+    let yaml = serde_yaml::to_string(&*schema::CRD).expect("a CRD holds nothing that YAML cannot");
+    format!("# Generated from crates/api by `cargo xtask gen`. Do not edit.\n{yaml}")
+}

@@ -2,10 +2,11 @@
 //!
 //! It is written by `plan`, read by `train`, and holds no choice that is still open: every
 //! hyperparameter is a number and every source is a path on this machine. What a workspace leaves
-//! unset was chosen before this file was written.
+//! unset was chosen before this file was written. Enum values are spelt as in the workspace.
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version that this build writes and reads.
@@ -86,9 +87,10 @@ pub enum HeldOut {
 }
 
 /// How a record is understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Format {
     /// From the first records.
+    #[default]
     Auto,
     /// `messages: [{role, content}]`, or ShareGPT's `conversations: [{from, value}]`.
     Chat,
@@ -117,9 +119,10 @@ pub struct PromptTemplate {
 }
 
 /// What happens to an example that is longer than `max_sequence_length`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Overlong {
     /// The run is refused, naming the example.
+    #[default]
     Fault,
     /// The end is cut off.
     Truncate,
@@ -128,9 +131,10 @@ pub enum Overlong {
 }
 
 /// What happens to an exact copy of an earlier example.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Duplicates {
     Fault,
+    #[default]
     Drop,
     Keep,
 }
@@ -171,9 +175,9 @@ pub struct Lora {
 }
 
 /// Which bias vectors are trained beside the low-rank matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LoraBias {
+    #[default]
     None,
     All,
     LoraOnly,
@@ -209,8 +213,7 @@ pub struct Training {
 }
 
 /// How the learning rate moves after warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Schedule {
     Constant,
     Linear,
@@ -218,8 +221,8 @@ pub enum Schedule {
 }
 
 /// Number format of frozen weights and activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Precision {
     Fp32,
     Bf16,
@@ -241,8 +244,7 @@ pub struct Evaluation {
 }
 
 /// A score of generated answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Metric {
     ExactMatch,
     Accuracy,
@@ -282,12 +284,14 @@ pub struct Compute {
 }
 
 /// Where the arithmetic runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Device {
     /// CUDA where the machine has it, else CPU.
+    #[default]
     Auto,
+    #[serde(rename = "CPU")]
     Cpu,
+    #[serde(rename = "CUDA")]
     Cuda,
 }
 

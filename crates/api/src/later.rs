@@ -1,0 +1,53 @@
+//! Fields that the design has and this version does not: using one is told and never ignored.
+
+/// Field paths, or names of fields that stand in several places, and what to do without them.
+const LATER: &[(&str, &str)] = &[
+    ("spec.quantization", "remove it: the base model is read in `hyperparameters.precision`"),
+    ("spec.limits", "remove it: a run ends after its steps, or when it is stopped"),
+    ("spec.suspend", "remove it: stop a run with Ctrl-C and start it again with the same command"),
+    ("spec.method.dpo", "use `sft: {}`"),
+    ("spec.method.kto", "use `sft: {}`"),
+    ("spec.method.orpo", "use `sft: {}`"),
+    ("spec.method.grpo", "use `sft: {}`"),
+    ("spec.method.classification", "use `sft: {}` with `data.labels`"),
+    ("spec.adapter.prefix", "use `lora` or `full`"),
+    ("spec.adapter.prompt", "use `lora` or `full`"),
+    ("spec.adapter.lora.dora", "remove it"),
+    (
+        "spec.hyperparameters.packing",
+        "remove it: whole examples are always packed, and never see each other",
+    ),
+    ("spec.evaluation.gate", "remove it: compare the scores that the run prints"),
+    ("spec.baseModel.volume", "use `path`, `image` or `huggingFace`"),
+    ("spec.baseModel.huggingFace.tokenSecret", "set HF_TOKEN in the environment"),
+    ("pullSecret", "log in with `docker login`: Docker's configuration is read"),
+    ("pushSecret", "log in with `docker login`: Docker's configuration is read"),
+    ("urls", "download the files and use `path`"),
+    ("volume", "use `path` or `image`"),
+    ("objectStore", "download the files and use `path`"),
+    ("configMap", "use `path` or `image`"),
+];
+
+/// What to do in place of using a field of a later version; `None` for a field of no version.
+pub(crate) fn hint(path: &str) -> Option<&'static str> {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let known =
+        LATER.iter().find(|(name, _)| *name == path || *name == last).map(|(_, hint)| *hint);
+    let compute = [
+        "gpus",
+        "gpuMemory",
+        "products",
+        "workers",
+        "nodes",
+        "queueName",
+        "priorityClassName",
+        "nodeSelector",
+        "tolerations",
+    ];
+    match path.strip_prefix("spec.compute.") {
+        Some(field) if compute.contains(&field) => {
+            Some("remove it: a local run uses the GPU that the machine has")
+        }
+        _ => known,
+    }
+}

@@ -1,0 +1,96 @@
+//! What happens around the training: scoring, checkpoints, the machine, the output.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Device, Metric};
+
+/// When held-out examples are scored, and by what.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EvaluationSpec {
+    /// Optimizer steps between two scorings of the validation examples; 0 is at the end of each epoch.
+    /// When unset, about ten times in a run. Needs `data.validation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_steps: Option<u64>,
+
+    /// Scores of generated answers on the test examples: `ExactMatch`, `Accuracy` and `MacroF1` (need
+    /// `data.labels`), `RougeL`, `Bleu`, `JsonValidity`. When unset, `Accuracy` and `MacroF1` where there
+    /// are labels, else `ExactMatch` and `RougeL`. Needs `data.test`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Vec<Metric>>,
+
+    /// Longest generated answer in tokens. From the length of the answers in the data when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_new_tokens: Option<u32>,
+
+    /// Test examples that answers are generated for; 0 is all. 200 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_examples: Option<u32>,
+}
+
+/// Stops the run when the validation loss no longer falls.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlyStoppingSpec {
+    /// Scorings without improvement that end the run. 3 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub patience: Option<u64>,
+
+    /// The least fall of the validation loss that counts as improvement. 0 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub min_delta: Option<f64>,
+}
+
+/// When the state of the run is written down.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointsSpec {
+    /// Optimizer steps between two checkpoints; 0 is only when the run is stopped. When unset, about ten
+    /// times in a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_steps: Option<u64>,
+
+    /// How many are kept, beside the best one. 2 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub keep: Option<u32>,
+}
+
+/// The machine that the run may use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComputeSpec {
+    /// Where the arithmetic runs: `Auto` (a GPU where the machine has one), `CPU` or `CUDA`.
+    #[serde(default)]
+    pub device: Device,
+
+    /// CPU threads. All that the machine or the container's limit gives when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub cpu: Option<u32>,
+
+    /// Memory that the run may use, such as `4Gi`. All of the machine or of the container's limit when
+    /// unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// Where the result goes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputSpec {
+    /// Repository that the adapter is pushed to, such as `registry.example.com/team/snippets`. Its tag is
+    /// the revision when the reference has none. Credentials are those of Docker's configuration. When
+    /// unset, the image is written into the run's folder as an OCI layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+
+    /// The run's folder: events, checkpoints, adapter, report. `.anneal/NAME` when unset. Local runs only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub dir: Option<String>,
+}

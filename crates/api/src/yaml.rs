@@ -1,0 +1,150 @@
+//! The one module that reads YAML: text in, a workspace or all of its faults out, each with field path
+//! and line.
+//!
+//! The text becomes a tree whose lines are remembered by field path, the tree is held against the CRD's
+//! schema ([`crate::schema`]), what is sound of it is deserialised, and [`crate::validate`] looks at the
+//! rest. It reads no file.
+
+mod tree;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use serde_json::json;
+
+use crate::fault::Fault;
+use crate::schema;
+use crate::valid::Workspace;
+use crate::validate::validate;
+use crate::workspace::{API_VERSION, FineTuneWorkspace, KIND};
+
+/// A workspace as it was written, and where in the file each field stands.
+#[derive(Clone, Debug)]
+pub struct Document {
+    pub workspace: FineTuneWorkspace,
+    pub positions: Positions,
+}
+
+/// Where each field of a file stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    file: String,
+    /// Field path to line, from 1.
+    lines: BTreeMap<String, u64>,
+}
+
+impl Positions {
+    /// Puts file and line on a fault that was found by its field path alone: the line of the field, or of
+    /// the nearest field around it that is in the file.
+    #[must_use]
+    pub fn locate(&self, fault: Fault) -> Fault {
+        if fault.file.is_some() {
+            return fault;
+        }
+        let line = fault.line.or_else(|| fault.field.as_deref().and_then(|field| self.line(field)));
+        Fault { file: Some(self.file.clone()), line, ..fault }
+    }
+
+    /// Line of a field, or of the nearest one around it.
+    pub fn line(&self, field: &str) -> Option<u64> {
+        let mut path = field;
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return Some(*line);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+/// Reads and validates a workspace. `file` is the name to show; `text` its content.
+pub fn load(file: &str, text: &str) -> Result<(Workspace, Document), Vec<Fault>> {
+    let (workspace, positions, mut faults) = read(file, text);
+    let mut valid = None;
+    if let Some(raw) = &workspace {
+        match validate(raw) {
+            Ok(workspace) => valid = Some(workspace),
+            Err(more) => {
+                let more: Vec<Fault> =
+                    more.into_iter().filter(|fault| !is_told(&faults, fault)).collect();
+                faults.extend(more);
+            }
+        }
+    }
+    match (valid, workspace) {
+        (Some(valid), Some(workspace)) if faults.is_empty() => {
+            Ok((valid, Document { workspace, positions }))
+        }
+        _ => {
+            let mut faults: Vec<Fault> =
+                faults.into_iter().map(|fault| positions.locate(fault)).collect();
+            faults.sort_by_key(|fault| fault.line);
+            Err(faults)
+        }
+    }
+}
+
+/// Whether a fault was already told of the field itself, of one inside it or of one around it: what was
+/// refused there was taken out, and rules over the rest may then see too little.
+fn is_told(faults: &[Fault], new: &Fault) -> bool {
+    let inside = |inner: &str, outer: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let new = new.field.as_deref().unwrap_or_default();
+    faults
+        .iter()
+        .filter_map(|fault| fault.field.as_deref())
+        .any(|old| inside(old, new) || inside(new, old))
+}
+
+/// What could be read, with every fault of form.
+fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fault>) {
+    let (value, lines, mut faults) = tree::parse(text);
+    let positions = Positions { file: file.to_owned(), lines };
+    let Some(mut value) = value else { return (None, positions, faults) };
+    if !schema::check(&mut value, &DOCUMENT, "", &mut faults) {
+        return (None, positions, faults);
+    }
+    match serde_json::from_value(value) {
+        Ok(workspace) => (Some(workspace), positions, faults),
+        Err(error) => {
+            // Whatever the schema lets through deserialises, except where something was taken out.
+            if faults.is_empty() {
+                faults.push(Fault { message: error.to_string(), ..Fault::default() });
+            }
+            (None, positions, faults)
+        }
+    }
+}
+
+/// Schema of the whole document. The CRD's own says nothing of `metadata`, which the API server knows.
+static DOCUMENT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
+    let text = json!({"type": "string"});
+    let texts = json!({"type": "object", "additionalProperties": text});
+    let any = json!({"x-kubernetes-preserve-unknown-fields": true});
+    serde_json::from_value(json!({
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "enum": [API_VERSION], "description": format!("write `apiVersion: {API_VERSION}`")},
+            "kind": {"type": "string", "enum": [KIND], "description": format!("write `kind: {KIND}`")},
+            "metadata": {
+                "type": "object",
+                "description": "write `metadata: {name: …}`",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string", "description": "The run is named after it"},
+                    "namespace": text, "labels": texts, "annotations": texts,
+                    "uid": any, "resourceVersion": any, "generation": any, "creationTimestamp": any,
+                    "managedFields": any, "ownerReferences": any, "finalizers": any,
+                }
+            },
+            "spec": schema::spec(),
+            "status": any,
+        }
+    }))
+    .expect("the schema is written as one")
+});
