@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::LoaderState;
 use crate::files::{self, FileError};
 
 const MANIFEST: &str = "manifest.json";
@@ -25,8 +26,10 @@ pub struct State {
     /// Optimizer steps taken.
     pub step: u64,
     /// Where the loader goes on.
-    pub loader: serde_json::Value,
+    pub loader: LoaderState,
     pub best: Option<Best>,
+    /// The last step that the validation split was scored at.
+    pub validated: Option<u64>,
     /// Validations since the loss last fell enough.
     pub without_improvement: u64,
     /// Tokens trained on.
@@ -159,8 +162,8 @@ impl Checkpoints {
         replace(&skipped.path, &skipped.path.with_file_name(name))
     }
 
-    /// Reads a checkpoint's state after holding every file against the manifest.
-    fn check(&self, path: &Path) -> Result<State, String> {
+    /// Reads a checkpoint's state after holding every file against the manifest; else says why not.
+    pub fn check(&self, path: &Path) -> Result<State, String> {
         let manifest: Manifest = read_json(&path.join(MANIFEST))?;
         if manifest.version != VERSION {
             return Err(format!("it is of version {}, this is {VERSION}", manifest.version));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::DataError;
 use crate::files::FileError;
 
 /// What kind of failure it was, which decides whether a retry can help. The exit codes are a
@@ -45,6 +46,9 @@ pub enum RunError {
     /// The data or the configuration cannot be trained on.
     #[error("{message}")]
     Configuration { message: String, hint: String },
+    /// The data has faults, each with its place and hint.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// A loss or gradient was not a number; the optimizer step was not taken.
     #[error("{what} is not a finite number at step {step}: training was stopped before the step")]
     NotFinite { what: &'static str, step: u64 },
@@ -69,7 +73,9 @@ impl RunError {
     /// Decides the exit code, and whether another try can help.
     pub fn class(&self) -> ExitClass {
         match self {
-            Self::Configuration { .. } | Self::NotFinite { .. } => ExitClass::Configuration,
+            Self::Configuration { .. } | Self::Data(_) | Self::NotFinite { .. } => {
+                ExitClass::Configuration
+            }
             Self::OutOfMemory { .. } => ExitClass::OutOfMemory,
             Self::File(_) | Self::Busy(_) => ExitClass::Io,
             Self::Stopped { .. } => ExitClass::Stopped,
@@ -81,6 +87,7 @@ impl RunError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Configuration { hint, .. } => hint.as_str(),
+            Self::Data(_) => "",
             Self::NotFinite { .. } => {
                 "lower the learning rate or lengthen the warm-up, use fp32, and look at the data \
                  for extreme examples; the last good checkpoint was kept"
@@ -115,6 +122,21 @@ impl RunError {
         }
         Self::Internal { doing, message: first_line }
     }
+}
+
+/// An error's text with those of its sources, none of which repeats the next.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// The texts with which LibTorch's CPU and CUDA allocators give up.

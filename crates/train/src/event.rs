@@ -40,7 +40,7 @@ pub enum Event {
     /// The validation loss no longer fell, so that training ended before its last step.
     StoppedEarly { step: u64, best_step: u64, evaluations: u64 },
     /// Base and tuned model were scored on the same examples.
-    Compared { split: Split, examples: u64, rows: Vec<Comparison> },
+    Compared(Compared),
     /// Prompts answered by base and tuned model.
     Samples { samples: Vec<Sample> },
     /// The caller stopped the run; the same command goes on from here.
@@ -124,6 +124,18 @@ pub enum Split {
     Test,
 }
 
+/// The table of base against tuned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Compared {
+    pub split: Split,
+    /// Examples that loss and token accuracy were taken over.
+    pub examples: u64,
+    /// Examples that answers were generated for.
+    pub answered: u64,
+    pub rows: Vec<Comparison>,
+}
+
 /// One row of the table of base against tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,6 +145,28 @@ pub struct Comparison {
     pub base: f64,
     pub tuned: f64,
     pub higher_is_better: bool,
+}
+
+impl Comparison {
+    /// The score's name as it is printed.
+    pub fn title(&self) -> &str {
+        match self.metric.as_str() {
+            "loss" => "Loss",
+            "tokenAccuracy" => "Token accuracy",
+            "exactMatch" => "Exact match",
+            "accuracy" => "Accuracy",
+            "macroF1" => "Macro-F1",
+            "rougeL" => "ROUGE-L",
+            "bleu" => "BLEU",
+            "jsonValidity" => "Valid JSON",
+            other => other,
+        }
+    }
+
+    /// Whether the score is a share of 1, to be shown in per cent.
+    pub fn is_share(&self) -> bool {
+        !matches!(self.metric.as_str(), "loss" | "bleu")
+    }
 }
 
 /// A prompt, what was expected, and what both models said.

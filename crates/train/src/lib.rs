@@ -5,13 +5,30 @@
 //! that it is written in, and `methods/` one file for each way of teaching.
 
 pub mod checkpoint;
+pub mod data;
 pub mod error;
+mod evaluate;
 pub mod event;
+mod events;
+mod facts;
 pub mod files;
+pub mod method;
+pub mod methods;
+pub mod metrics;
 pub mod optim;
+pub mod report;
+pub mod run_dir;
 pub mod runtime;
 pub mod schedule;
+pub mod session;
 pub mod tensors;
+mod trainer;
+
+pub use error::{ExitClass, RunError};
+pub use event::Event;
+pub use facts::{FactsError, model_facts};
+pub use run_dir::Outcome;
+pub use trainer::run;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use api::run_spec::Training;
 use lm::param::Param;
 use regex::Regex;
 use tch::{Kind, Tensor};
@@ -41,18 +40,6 @@ pub struct Settings {
 struct Moments {
     mean: Tensor,
     square: Tensor,
-}
-
-impl Settings {
-    pub fn of(training: &Training) -> Self {
-        Self {
-            beta1: training.adam_beta1,
-            beta2: training.adam_beta2,
-            epsilon: training.adam_epsilon,
-            weight_decay: training.weight_decay,
-            max_grad_norm: training.max_grad_norm,
-        }
-    }
 }
 
 impl AdamW {

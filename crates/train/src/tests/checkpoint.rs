@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use crate::checkpoint::{Best, Checkpoints, State};
+use crate::data::LoaderState;
 use crate::files::FileError;
 
 fn at(step: u64) -> State {
-    State { step, loader: serde_json::json!({"cursor": step}), ..State::default() }
+    State { step, loader: LoaderState { epoch: 0, cursor: step as usize }, ..State::default() }
 }
 
 fn save(checkpoints: &Checkpoints, state: &State) {

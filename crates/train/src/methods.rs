@@ -1,0 +1,3 @@
+//! One file for each way of teaching.
+
+pub mod sft;

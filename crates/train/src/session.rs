@@ -1,0 +1,170 @@
+//! The four verbs that everything else is written in: `forward_backward`, `optim_step`, `sample` and
+//! `save`. A session holds the model, its optimizer and the count of steps; it knows no schedule,
+//! no files but those it saves, and no loop.
+
+mod load;
+mod store;
+
+use std::ops::ControlFlow;
+
+use api::run_spec::{Adapter, Method, Training};
+use lm::generate::{Flow, GenerateOptions, generate};
+use lm::model::Model;
+use lm::packed::Packed;
+use lm::param::Param;
+use lm::tape::{Mode, Tape, TapeOptions};
+
+use crate::data::MicroBatch;
+use crate::error::RunError;
+use crate::method;
+use crate::optim::{self, AdamW, Settings};
+
+pub use load::{device, lora_config};
+pub use store::{ADAPTER, WEIGHTS};
+
+/// A model that is being trained.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    optimizer: AdamW,
+    settings: Settings,
+    adapter: Adapter,
+    method: Method,
+    /// How the user names the base model.
+    base_model: String,
+    checkpointing: bool,
+    seed: u64,
+    /// Optimizer steps taken: with the seed, all that dropout depends on.
+    step: u64,
+}
+
+/// Loss and accuracy over some examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Mean cross-entropy over the label tokens, by their weight.
+    pub loss: f64,
+    /// Label tokens that the model ranked first.
+    pub correct: u64,
+    pub labels: u64,
+    /// Tokens that went through the model.
+    pub tokens: u64,
+}
+
+impl Score {
+    /// Share of the label tokens that the model ranked first.
+    pub fn token_accuracy(&self) -> f64 {
+        self.correct as f64 / self.labels.max(1) as f64
+    }
+}
+
+impl Session {
+    /// Gathers the gradient of the mean loss over all label tokens of `batches`. How the examples
+    /// are spread over the micro-batches does not change it.
+    pub fn forward_backward(&mut self, batches: &[MicroBatch]) -> Result<Score, RunError> {
+        for param in self.model.trainable() {
+            param.zero_grad();
+        }
+        let score = self.pass(batches, true, &mut |_| ControlFlow::Continue(()))?;
+        Ok(score.unwrap_or_default())
+    }
+
+    /// Loss and accuracy without a gradient. `on_batch` is told how many examples are done; where it
+    /// breaks off, there is no score.
+    pub fn score(
+        &self,
+        batches: &[MicroBatch],
+        on_batch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Score>, RunError> {
+        self.pass(batches, false, on_batch)
+    }
+
+    fn pass(
+        &self,
+        batches: &[MicroBatch],
+        training: bool,
+        on_batch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Score>, RunError> {
+        let weight: f64 = batches.iter().map(MicroBatch::label_weight).sum();
+        let scale = if weight > 0.0 { 1.0 / weight } else { 0.0 };
+        let mut score = Score::default();
+        let mut done = 0;
+        for (index, batch) in batches.iter().enumerate() {
+            let packed = Packed::new(&batch.ids, &batch.lengths, self.model.device());
+            let tape = Tape::new(TapeOptions {
+                mode: if training { Mode::Explicit } else { Mode::Infer },
+                checkpointing: self.checkpointing,
+                dropout_seed: training.then(|| self.dropout_seed(index)),
+            });
+            let (model, how) = (&self.model, &self.method);
+            let loss = tch::no_grad(|| method::loss(how, model, &tape, &packed, batch, scale));
+            score.loss += loss.value();
+            if !score.loss.is_finite() {
+                return Err(RunError::NotFinite { what: "the loss", step: self.step + 1 });
+            }
+            if training {
+                tch::no_grad(|| loss.backward(&tape));
+            }
+            score.correct += loss.correct() as u64;
+            score.labels += loss.count as u64;
+            score.tokens += batch.ids.len() as u64;
+            done += batch.lengths.len();
+            if on_batch(done).is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(score))
+    }
+
+    /// Takes one optimizer step with the gathered gradient, and returns its norm before clipping. A
+    /// gradient that is not finite leaves the weights as they are.
+    pub fn optim_step(&mut self, learning_rate: f64) -> Result<f64, RunError> {
+        let params: Vec<&Param> = self.model.trainable().iter().map(AsRef::as_ref).collect();
+        let norm = optim::global_norm(&params);
+        if !norm.is_finite() {
+            return Err(RunError::NotFinite { what: "the gradient", step: self.step + 1 });
+        }
+        self.optimizer.step(&params, norm, learning_rate);
+        for param in params {
+            param.zero_grad();
+        }
+        self.step += 1;
+        Ok(norm)
+    }
+
+    /// Answers to prompts of token ids. `on_token` may end an answer early.
+    pub fn sample(
+        &self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        on_token: &mut dyn FnMut(usize, u32) -> Flow,
+    ) -> Vec<Vec<u32>> {
+        generate(&self.model, prompts, options, on_token)
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Optimizer steps taken.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// A seed for each micro-batch of each step, so that a resumed run draws what the uninterrupted
+    /// one would have drawn.
+    fn dropout_seed(&self, micro_batch: usize) -> u64 {
+        let mixed = self.seed ^ self.step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed.rotate_left(29) ^ (micro_batch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03)
+    }
+}
+
+/// AdamW's numbers out of the run specification.
+fn settings(training: &Training) -> Settings {
+    Settings {
+        beta1: training.adam_beta1,
+        beta2: training.adam_beta2,
+        epsilon: training.adam_epsilon,
+        weight_decay: training.weight_decay,
+        max_grad_norm: training.max_grad_norm,
+    }
+}
