@@ -15,6 +15,7 @@ pub mod yaml;
 pub use facts::{DataFacts, GpuFacts, LinearFacts, MachineFacts, ModelFacts, SplitFacts};
 pub use fault::Fault;
 pub use run_spec::RunSpec;
+pub use schema::suggestion;
 pub use valid::Workspace;
 pub use validate::validate;
 pub use workspace::FineTuneWorkspace;

@@ -172,7 +172,7 @@ fn unknown(path: &str, name: &str, known: &[&str]) -> Fault {
 }
 
 /// The known word that was probably meant.
-pub(crate) fn suggestion<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn suggestion<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['_', '-'], "");
     let wanted = plain(text);
     known

@@ -1,0 +1,187 @@
+//! How much memory a run takes at its peak: a pure function of model, adapter and micro-batch.
+//!
+//! The engine keeps, per token and layer, what its hand-written backward steps need (`lm/src/tape.rs`):
+//! the block's input and the sum after attention (`D` each), queries and attention's result (`Q` each),
+//! keys and values (`K` each), gate and up (`F` each); normed inputs and the gated product are made
+//! again. With activation checkpointing it keeps the two sums (`2·D`) and, at one time, the inside of
+//! half a block. The head's logits exist for one chunk of rows. So
+//!
+//! ```text
+//! peak = process + weights + trained + max(training step, generation)
+//! training step = kept + max(work of a block's backward pass, a chunk of the head, the optimizer)
+//! ```
+//!
+//! The constants were fitted to measured peaks; `tests/local` holds the result within 15 %.
+
+use api::ModelFacts;
+use api::run_spec::{Adapter, Precision};
+use serde::{Deserialize, Serialize};
+
+use crate::targets::Targets;
+
+/// Bytes of the process itself: program, LibTorch's code and tables, tokenizer, thread stacks.
+const PROCESS: f64 = 280e6;
+/// Bytes of the tokenizer and of its copy per entry of the vocabulary.
+const PER_VOCABULARY_ENTRY: f64 = 600.0;
+/// Elements of one chunk of logits (`lm/src/head.rs`).
+const HEAD_CHUNK: f64 = 16.0 * 1_048_576.0;
+/// Sequences that are generated side by side (`lm/src/generate.rs`).
+const GENERATION_BATCH: f64 = 16.0;
+/// What the allocator holds beyond what is in use, of all that comes and goes.
+const SLACK: f64 = 1.10;
+
+/// What of a run decides its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shape {
+    /// Trained parameters.
+    pub trainable: u64,
+    /// Trained parameters that take the place of frozen ones: all of them in full fine-tuning.
+    pub replaced: u64,
+    /// Ranks of all adapters of one block, summed up.
+    pub ranks_per_layer: u64,
+    /// Parameters of the largest trained matrix.
+    pub largest_trained: u64,
+    pub dropout: bool,
+    pub precision: Precision,
+    pub activation_checkpointing: bool,
+    /// Tokens that go through the model at once.
+    pub tokens: u64,
+    /// Longest sequence among them.
+    pub longest: u64,
+    /// Of these tokens, the share that a loss is taken on.
+    pub label_share: f64,
+    /// Prompt and answer of a generated sequence in tokens; 0 where nothing is generated.
+    pub generated: u64,
+}
+
+/// Bytes of a run at its peak, by what takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    pub process: u64,
+    /// Frozen weights.
+    pub weights: u64,
+    /// Trained parameters, their gradients, and `AdamW`'s two moments.
+    pub trained: u64,
+    /// Kept between the forward and the backward pass.
+    pub activations: u64,
+    /// The largest thing that comes and goes: a block's backward pass, a chunk of the head, a
+    /// generation's keys and values.
+    pub work: u64,
+}
+
+impl Memory {
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.process + self.weights + self.trained + self.activations + self.work
+    }
+}
+
+/// Trained parameters of an adapter.
+pub fn trainable(model: &ModelFacts, adapter: &Adapter, targets: Option<&Targets<'_>>) -> u64 {
+    match (adapter, targets) {
+        (Adapter::Lora(lora), Some(targets)) => {
+            let sides = targets.linears.iter().map(|linear| linear.inputs + linear.outputs);
+            sides.sum::<u64>() * lora.rank as u64
+        }
+        (Adapter::Lora(_), None) => 0,
+        (Adapter::Full, _) => model.parameters,
+    }
+}
+
+/// The memory that a run of this shape takes.
+pub fn memory(model: &ModelFacts, shape: &Shape) -> Memory {
+    let bytes = bytes_of(shape.precision);
+    let (kept, work) = step(model, shape);
+    let generation = generation(model, shape);
+    let (kept, work) = if kept + work >= generation { (kept, work) } else { (0.0, generation) };
+    let process = PROCESS + PER_VOCABULARY_ENTRY * model.vocabulary as f64;
+    Memory {
+        process: process as u64,
+        weights: (model.parameters.saturating_sub(shape.replaced) as f64 * bytes) as u64,
+        // Value, gradient and two moments, each fp32.
+        trained: shape.trainable * 16,
+        activations: (kept * SLACK) as u64,
+        work: (work * SLACK) as u64,
+    }
+}
+
+fn bytes_of(precision: Precision) -> f64 {
+    match precision {
+        Precision::Fp32 => 4.0,
+        Precision::Bf16 => 2.0,
+    }
+}
+
+/// Widths of a block's activations, in elements per token.
+struct Widths {
+    hidden: f64,
+    queries: f64,
+    keys: f64,
+    inner: f64,
+    heads: f64,
+}
+
+fn widths(model: &ModelFacts) -> Widths {
+    Widths {
+        hidden: model.hidden_size as f64,
+        queries: (model.attention_heads * model.head_dim) as f64,
+        keys: (model.key_value_heads * model.head_dim) as f64,
+        inner: model.intermediate_size as f64,
+        heads: model.attention_heads as f64,
+    }
+}
+
+/// Bytes kept for the backward pass, and bytes of the work at the fullest moment.
+fn step(model: &ModelFacts, shape: &Shape) -> (f64, f64) {
+    let (w, bytes) = (widths(model), bytes_of(shape.precision));
+    let (tokens, layers) = (shape.tokens as f64, model.layers as f64);
+    let low_ranks = shape.ranks_per_layer as f64 * bytes;
+    // Dropout keeps the factors of every adapter's input.
+    let masks = if shape.dropout { (5.0 * w.hidden + w.queries + w.inner) * bytes } else { 0.0 };
+    let attention = (2.0 * w.queries + 2.0 * w.keys) * bytes + w.heads * 4.0;
+    let feed_forward = 2.0 * w.inner * bytes;
+    let sums = 2.0 * w.hidden * bytes;
+    let inside = attention + feed_forward + low_ranks + masks;
+    let (per_layer, again) = if shape.activation_checkpointing {
+        (sums, attention.max(feed_forward) + (low_ranks + masks) / 2.0)
+    } else {
+        (sums + inside, 0.0)
+    };
+    // Hidden states in and out of the final norm, and their gradient.
+    let labels = (tokens * shape.label_share).max(1.0);
+    let kept =
+        tokens * (layers * per_layer + 2.0 * w.hidden * bytes) + 2.0 * labels * w.hidden * bytes;
+    // Gradients of gate, up, their product and the product itself; those of input and output.
+    let feed_forward_work = 4.0 * w.inner + 3.0 * w.hidden;
+    // Gradients of queries, keys, values and result, the latter two once for each query head.
+    let attention_work = 8.0 * w.queries + 2.0 * w.keys + 3.0 * w.hidden;
+    let block = tokens * (again + feed_forward_work.max(attention_work) * bytes);
+    let work = block.max(head(model, shape, labels)) + trained_work(shape);
+    (kept, work)
+}
+
+/// A chunk of logits: as they come out, as fp32 logarithms, and their gradient.
+fn head(model: &ModelFacts, shape: &Shape, labels: f64) -> f64 {
+    let vocabulary = model.vocabulary as f64;
+    let rows = (HEAD_CHUNK / vocabulary).floor().max(1.0).min(labels);
+    let per_element = match shape.precision {
+        Precision::Fp32 => 8.0,
+        Precision::Bf16 => 10.0,
+    };
+    rows * vocabulary * per_element
+}
+
+/// The gradient of the largest trained matrix before it is added up, and its copy in the number format
+/// of the activations.
+fn trained_work(shape: &Shape) -> f64 {
+    shape.largest_trained as f64 * (4.0 + bytes_of(shape.precision))
+}
+
+/// Keys and values of the sequences that are generated side by side.
+fn generation(model: &ModelFacts, shape: &Shape) -> f64 {
+    let w = widths(model);
+    let cache = model.layers as f64 * 2.0 * w.keys * bytes_of(shape.precision);
+    GENERATION_BATCH * shape.generated as f64 * cache
+}

@@ -1,0 +1,233 @@
+//! Makes the run fit into the machine: precision, micro-batch, activation checkpointing.
+
+use api::run_spec::{Device, Evaluation, Precision};
+use api::{Fault, RunSpec, Workspace};
+
+use super::adapter::Chosen;
+use super::length::{Length, longest};
+use super::numbers::{bytes, grouped};
+use super::{Estimate, Made, fault};
+use crate::capacity::{Memory, Shape, memory};
+use crate::inputs::Inputs;
+use crate::time::{Work, seconds};
+
+/// Tokens at once that keep the arithmetic busy; more is hardly faster.
+const CPU_TOKENS: u64 = 1024;
+const GPU_TOKENS: u64 = 16_384;
+/// Share of the memory up to which choices are made freely: the estimate is good to 15 %.
+const COMFORT: f64 = 0.85;
+
+/// How the run uses the machine.
+pub(super) struct Fit {
+    pub(super) device: Device,
+    pub(super) threads: u64,
+    pub(super) precision: Precision,
+    pub(super) activation_checkpointing: bool,
+    /// Tokens that go through the model at once.
+    pub(super) tokens: u64,
+    memory: Memory,
+    limit: u64,
+}
+
+pub(super) fn choose(
+    workspace: &Workspace,
+    inputs: &Inputs,
+    adapter: &Chosen,
+    length: Length,
+    evaluation: &Evaluation,
+    made: &mut Made,
+) -> Result<Fit, Vec<Fault>> {
+    let stated = &workspace.hyperparameters;
+    let machine = &inputs.machine;
+    let gpu = machine.gpu.as_ref().filter(|_| workspace.compute.device != Device::Cpu);
+    let device = if gpu.is_some() { Device::Cuda } else { Device::Cpu };
+    let of_machine = gpu.map_or(machine.memory, |gpu| gpu.memory);
+    let limit = workspace.compute.memory.map_or(of_machine, |stated| stated.min(of_machine));
+    let threads = workspace
+        .compute
+        .threads
+        .map_or(machine.cpus, |stated| u64::from(stated).min(machine.cpus))
+        .max(1);
+    let has_bf16 = machine.bf16 || gpu.is_some();
+    let longest = longest(inputs).max(1);
+    let wanted = wanted_tokens(inputs, length, longest, gpu.is_some());
+    let mut shape = Shape {
+        trainable: adapter.trainable,
+        replaced: adapter.replaced,
+        ranks_per_layer: adapter.ranks_per_layer,
+        largest_trained: adapter.largest_trained,
+        dropout: has_dropout(adapter),
+        precision: stated.precision.unwrap_or(if has_bf16 {
+            Precision::Bf16
+        } else {
+            Precision::Fp32
+        }),
+        activation_checkpointing: stated.activation_checkpointing.unwrap_or(false),
+        tokens: stated.micro_batch_tokens.map_or(wanted, u64::from),
+        longest,
+        label_share: inputs.data.train.label_tokens as f64 / inputs.data.train.tokens.max(1) as f64,
+        generated: generated(inputs, evaluation),
+    };
+    squeeze(workspace, inputs, &mut shape, limit);
+    let memory = memory(&inputs.model, &shape);
+    if memory.total() > limit {
+        return Err(vec![too_large(&memory, limit, &shape, adapter)]);
+    }
+    let fits = format!("so that {} fit into {}", bytes(memory.total()), bytes(limit));
+    note(workspace, &shape, wanted, has_bf16, &fits, made);
+    Ok(Fit {
+        device,
+        threads,
+        precision: shape.precision,
+        activation_checkpointing: shape.activation_checkpointing,
+        tokens: shape.tokens,
+        memory,
+        limit,
+    })
+}
+
+/// Whole examples, enough of them to keep the arithmetic busy, and no more than a step has.
+fn wanted_tokens(inputs: &Inputs, length: Length, longest: u64, on_gpu: bool) -> u64 {
+    let busy = if on_gpu { GPU_TOKENS } else { CPU_TOKENS };
+    busy.min(length.batch.min(inputs.data.train.examples) * longest).max(longest)
+}
+
+fn has_dropout(adapter: &Chosen) -> bool {
+    matches!(&adapter.spec, api::run_spec::Adapter::Lora(lora) if lora.dropout > 0.0)
+}
+
+/// Prompt and answer of the longest generated sequence.
+fn generated(inputs: &Inputs, evaluation: &Evaluation) -> u64 {
+    match evaluation.metrics.is_empty() {
+        true => 0,
+        false => inputs.data.test.longest + evaluation.max_new_tokens as u64,
+    }
+}
+
+/// Uses less memory, cheapest means first, until the run fits or nothing is left to give up: smaller
+/// micro-batches, then activation checkpointing, then bf16.
+fn squeeze(workspace: &Workspace, inputs: &Inputs, shape: &mut Shape, limit: u64) {
+    let stated = &workspace.hyperparameters;
+    let comfort = (limit as f64 * COMFORT) as u64;
+    while memory(&inputs.model, shape).total() > comfort {
+        if stated.micro_batch_tokens.is_none() && shape.tokens > shape.longest {
+            shape.tokens = (shape.tokens / 2).max(shape.longest);
+        } else if stated.activation_checkpointing.is_none() && !shape.activation_checkpointing {
+            shape.activation_checkpointing = true;
+        } else if stated.precision.is_none() && shape.precision == Precision::Fp32 {
+            shape.precision = Precision::Bf16;
+        } else {
+            return;
+        }
+    }
+}
+
+fn note(
+    workspace: &Workspace,
+    shape: &Shape,
+    wanted: u64,
+    has_bf16: bool,
+    fits: &str,
+    made: &mut Made,
+) {
+    let stated = &workspace.hyperparameters;
+    made.choose(
+        "hyperparameters.microBatchTokens",
+        stated.micro_batch_tokens.map(u64::from),
+        || {
+            let reason = match shape.tokens {
+                tokens if tokens < wanted => fits.to_owned(),
+                tokens if tokens == shape.longest => "the longest example".to_owned(),
+                _ => "keeps the arithmetic busy; more is hardly faster".to_owned(),
+            };
+            (shape.tokens, reason)
+        },
+    );
+    made.choose("hyperparameters.precision", stated.precision, || {
+        let reason = match shape.precision {
+            Precision::Bf16 if has_bf16 => "the processor multiplies bf16 in hardware".to_owned(),
+            Precision::Bf16 => fits.to_owned(),
+            Precision::Fp32 => "the processor has no bf16 arithmetic".to_owned(),
+        };
+        (shape.precision, reason)
+    });
+    made.choose("hyperparameters.activationCheckpointing", stated.activation_checkpointing, || {
+        let reason = if shape.activation_checkpointing {
+            fits.to_owned()
+        } else {
+            "the run fits into memory without".to_owned()
+        };
+        (shape.activation_checkpointing, reason)
+    });
+}
+
+fn too_large(memory: &Memory, limit: u64, shape: &Shape, adapter: &Chosen) -> Fault {
+    let message = format!(
+        "the run needs about {} of memory, and may use {}",
+        bytes(memory.total()),
+        bytes(limit)
+    );
+    let mut hints = Vec::new();
+    if adapter.is_full() {
+        hints.push("train an adapter (`adapter: {lora: {}}`)".to_owned());
+    }
+    if shape.precision == Precision::Fp32 {
+        hints.push("use `precision: BF16`".to_owned());
+    }
+    if !shape.activation_checkpointing {
+        hints.push("set `activationCheckpointing: true`".to_owned());
+    }
+    if memory.activations + memory.work > memory.total() / 4 {
+        hints.push(format!(
+            "lower maxSequenceLength (the longest example has {} tokens)",
+            grouped(shape.longest)
+        ));
+    }
+    hints.push("use a smaller base model, or a machine with more memory".to_owned());
+    fault("spec.compute.memory", message, hints.join("; "))
+}
+
+/// What the decided run will take.
+pub(super) fn estimate(
+    spec: &RunSpec,
+    inputs: &Inputs,
+    adapter: &Chosen,
+    length: Length,
+    fit: &Fit,
+) -> Estimate {
+    let data = &inputs.data;
+    let passes = length.steps as f64 / length.steps_per_epoch as f64;
+    let scorings = match spec.evaluation.every_steps {
+        0 => length.epochs.ceil(),
+        every => (length.steps / every) as f64,
+    };
+    let answered = match spec.evaluation.max_examples {
+        0 => data.test.examples,
+        most => data.test.examples.min(most as u64),
+    };
+    let answer = data.train.label_tokens as f64 / data.train.examples.max(1) as f64;
+    let work = Work {
+        tokens: data.train.tokens as f64 * passes,
+        label_tokens: data.train.label_tokens as f64 * passes,
+        // Base and tuned are scored on the test split too.
+        scored_tokens: data.validation.tokens as f64 * scorings + 2.0 * data.test.tokens as f64,
+        generated_tokens: if spec.evaluation.metrics.is_empty() {
+            0.0
+        } else {
+            2.0 * answered as f64 * answer
+        },
+        full: adapter.is_full(),
+        activation_checkpointing: fit.activation_checkpointing,
+        precision: fit.precision,
+        threads: fit.threads,
+    };
+    Estimate {
+        parameters: inputs.model.parameters,
+        trainable_parameters: adapter.trainable,
+        memory: fit.memory,
+        memory_total: fit.memory.total(),
+        memory_limit: fit.limit,
+        seconds: seconds(&inputs.model, &inputs.machine, &work).ceil() as u64,
+        training_tokens: work.tokens as u64,
+    }
+}
