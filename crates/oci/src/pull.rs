@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use oci_distribution::Reference;
 
+use crate::digest::HashingReader;
 use crate::error::Error;
 use crate::image::{DATA, Image, MODELS, Source};
 use crate::layout;
@@ -17,7 +18,7 @@ use crate::options::Options;
 use crate::reference::Target;
 use crate::registry::{Connection, Operation};
 use crate::retry::retry;
-use crate::untar::{Allowance, extract};
+use crate::untar::{Allowance, UntarError, extract};
 
 mod download;
 mod error;
@@ -176,8 +177,15 @@ fn unpack(
         }
         let Source::File(path) = &blob.source else { continue };
         let file = File::open(path).map_err(place::io_fault("open", path))?;
-        let seen = extract(file, &roots, &into, &mut allowance)?;
         let layer = |kind| format!("layer {} of {reference} {kind}", number + 1);
+        let seen = match extract(file, &roots, &into, &mut allowance) {
+            // A damaged file is mostly no archive any more; the digest says which of the two.
+            Err(error @ UntarError::Archive { .. }) => {
+                same(layer("as stored"), &blob.digest, digest_of(path)?)?;
+                return Err(error.into());
+            }
+            seen => seen?,
+        };
         same(layer("as stored"), &blob.digest, seen.digest)?;
         if let Some(diff_id) = diff_ids.get(number) {
             same(layer("unpacked"), diff_id, seen.diff_id)?;
@@ -187,6 +195,12 @@ fn unpack(
     both.into_iter()
         .find(has_files)
         .ok_or_else(|| PullError::NothingThere { reference: reference.to_owned() }.into())
+}
+
+fn digest_of(path: &Path) -> Result<String, PullError> {
+    let file = File::open(path).map_err(place::io_fault("open", path))?;
+    let (digest, _) = HashingReader::new(file).finish().map_err(place::io_fault("read", path))?;
+    Ok(digest)
 }
 
 fn same(what: String, expected: &str, actual: String) -> Result<(), PullError> {
