@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{LayerType, ModelConfig};
+use crate::kernels;
 use crate::kv_cache::KvCache;
 use crate::packed::{Packed, Run};
 use crate::rope::RopeTable;
@@ -114,11 +115,19 @@ impl Heads {
     /// Keys or values, once for each query head of their group.
     fn repeated(self, x: &Tensor, run: Run) -> Tensor {
         let times = self.query / self.key_value;
-        let x = self.view(x, self.key_value, run);
         if times == 1 {
-            return x;
+            return self.view(x, self.key_value, run);
         }
-        x.unsqueeze(2)
+        if kernels::supports(x) {
+            let all = Run { offset: 0, ..run };
+            return self.view(
+                &kernels::repeat_heads(&run.rows(x), self.dim, times),
+                self.query,
+                all,
+            );
+        }
+        self.view(x, self.key_value, run)
+            .unsqueeze(2)
             .expand([run.count, self.key_value, times, run.length, self.dim], false)
             .reshape([run.count, self.query, run.length, self.dim])
     }

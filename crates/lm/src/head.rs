@@ -6,6 +6,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::kernels;
 use crate::layers::Weight;
 use crate::linear::Linear;
 use crate::tape::{Mode, Tape, Var};
@@ -92,7 +93,7 @@ pub fn loss_through<'m>(tape: &Tape<'m>, h: &Var<'m>, head: &'m Linear, targets:
     let wanted = tape.wants(&[&logits], false);
     let dlogits = wanted.then(|| Tensor::empty_like(logits.tensor()));
     let loss = in_chunks(targets, head.outputs(), |start, rows, chunk| {
-        let probabilities = chunk.run(&logits.tensor().narrow(0, start, rows), wanted)?;
+        let probabilities = chunk.run(&logits.tensor().narrow(0, start, rows).copy(), wanted)?;
         if let Some(dlogits) = &dlogits {
             dlogits.narrow(0, start, rows).copy_(&probabilities);
         }
@@ -115,9 +116,16 @@ struct Chunk {
 }
 
 impl Chunk {
-    /// Adds the loss of `logits [rows, V]` and, where wanted, returns its gradient, fp32:
-    /// `(softmax - onehot)·weight·scale`.
+    /// Adds the loss of `logits [rows, V]` and, where wanted, returns its gradient, which may be written
+    /// over the logits: `(softmax - onehot)·weight·scale`.
     fn run(&mut self, logits: &Tensor, wanted: bool) -> Option<Tensor> {
+        if kernels::supports(logits) {
+            let (ids, weights) = (&self.ids, self.weights.as_ref());
+            let (sum, correct) = kernels::cross_entropy(logits, ids, weights, self.scale, wanted);
+            let _ = self.value.g_add_(&(sum * self.scale));
+            let _ = self.correct.g_add_(&correct);
+            return wanted.then(|| logits.shallow_clone());
+        }
         let log_p = logits.log_softmax(-1, Kind::Float);
         let target = log_p.gather(1, &self.ids, false);
         let best = log_p.amax(-1i64, true);

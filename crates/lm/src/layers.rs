@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use std::rc::Rc;
 
 use crate::config::Activation;
+use crate::kernels;
 use crate::param::Param;
 use crate::tape::{Mode, Tape, Var};
 
@@ -101,21 +102,52 @@ impl RmsNorm {
     /// Normalises rows of `x [T, k·n]` in groups of `n`, the length of the weight.
     pub fn forward<'m>(&'m self, tape: &Tape<'m>, x: &Var<'m>) -> Var<'m> {
         let input = self.grouped(x.tensor());
+        let weight = self.weight.value(input.kind());
+        if tape.mode() != Mode::Autograd && kernels::supports(&input) {
+            return self.forward_fused(tape, x, input, weight);
+        }
         let rstd = self.rstd(&input);
         let y = self.scaled(&input, &rstd).view_as(x.tensor());
-        if !tape.records() || (x.slot().is_none() && self.weight.trained().is_none()) {
+        if !tape.wants(&[x], self.weight.trained().is_some()) {
             return tape.constant(y);
         }
-        let (again, again_rstd) = (input.shallow_clone(), rstd.shallow_clone());
+        let (y, input_slot) = (tape.tracked(y), x.slot());
+        let slot = y.slot();
+        tape.record(move |grads| {
+            let Some(dy) = grads.take(slot) else { return };
+            self.accumulate(&dy, &input, &rstd);
+            grads.add_owned(
+                input_slot,
+                self.backward(&self.grouped(&dy), &input, &rstd).view_as(&dy),
+            );
+        });
+        y
+    }
+
+    fn forward_fused<'m>(
+        &'m self,
+        tape: &Tape<'m>,
+        x: &Var<'m>,
+        input: Tensor,
+        weight: Tensor,
+    ) -> Var<'m> {
+        let (y, rstd) = kernels::rms_norm(&input, &weight, self.eps, self.offset);
+        let y = y.view_as(x.tensor());
+        if !tape.wants(&[x], self.weight.trained().is_some()) {
+            return tape.constant(y);
+        }
+        let offset = self.offset;
         let shape = x.tensor().size();
-        let y =
-            tape.tracked(y).with_recipe(move || self.scaled(&again, &again_rstd).view(&shape[..]));
+        let [again, again_weight, again_rstd] = [&input, &weight, &rstd].map(Tensor::shallow_clone);
+        let y = tape.tracked(y).with_recipe(move || {
+            kernels::rms_norm_again(&again, &again_weight, &again_rstd, offset).view(&shape[..])
+        });
         let (slot, input_slot) = (y.slot(), x.slot());
         tape.record(move |grads| {
             let Some(dy) = grads.take(slot) else { return };
-            let shape = dy.size();
-            let dx = self.backward(&self.grouped(&dy), &input, &rstd);
-            grads.add_owned(input_slot, dx.view(&shape[..]));
+            self.accumulate(&dy, &input, &rstd);
+            let dx = kernels::rms_norm_backward(&self.grouped(&dy), &input, &weight, &rstd, offset);
+            grads.add_owned(input_slot, dx.view_as(&dy));
         });
         y
     }
@@ -140,13 +172,19 @@ impl RmsNorm {
         }
     }
 
+    /// `dw = sum(dy·x·rstd)`, where the weight is trained.
+    fn accumulate(&self, dy: &Tensor, x: &Tensor, rstd: &Tensor) {
+        if let Some(param) = self.weight.trained() {
+            let normal = x.to_kind(Kind::Float) * rstd;
+            let dw = self.grouped(dy).to_kind(Kind::Float) * normal;
+            param.accumulate(&dw.sum_dim_intlist(0i64, false, Kind::Float));
+        }
+    }
+
     /// With `n` features and `g = dy·w`: `dx = rstd·(g - x·rstd²·sum(g·x)/n)`.
     fn backward(&self, dy: &Tensor, x: &Tensor, rstd: &Tensor) -> Tensor {
         let (kind, n) = (x.kind(), x.size()[1] as f64);
         let (dy, x) = (dy.to_kind(Kind::Float), x.to_kind(Kind::Float));
-        if let Some(param) = self.weight.trained() {
-            param.accumulate(&(&dy * &x * rstd).sum_dim_intlist(0i64, false, Kind::Float));
-        }
         let g = dy * (self.weight.value(Kind::Float) + self.offset);
         let mean = (&g * &x).sum_dim_intlist(-1i64, true, Kind::Float) * rstd.square() / n;
         ((g - x * mean) * rstd).to_kind(kind)
@@ -172,18 +210,27 @@ impl Activation {
 impl<'m> Tape<'m> {
     /// `activation(gate) · up`, both `[T, F]` (Shazeer 2020).
     pub fn gated(&self, activation: Activation, gate: &Var<'m>, up: &Var<'m>) -> Var<'m> {
-        let y = activation.forward(gate.tensor()) * up.tensor();
-        if !self.records() || (gate.slot().is_none() && up.slot().is_none()) {
+        let fused = self.mode() != Mode::Autograd && kernels::supports(gate.tensor());
+        let product = move |gate: &Tensor, up: &Tensor| match fused {
+            true => kernels::gated(activation, gate, up),
+            false => activation.forward(gate) * up,
+        };
+        let y = product(gate.tensor(), up.tensor());
+        if !self.wants(&[gate, up], false) {
             return self.constant(y);
         }
         let (g, u) = (gate.tensor().shallow_clone(), up.tensor().shallow_clone());
         let (again_g, again_u) = (g.shallow_clone(), u.shallow_clone());
-        let y = self.tracked(y).with_recipe(move || activation.forward(&again_g) * &again_u);
+        let y = self.tracked(y).with_recipe(move || product(&again_g, &again_u));
         let (slot, gate_slot, up_slot) = (y.slot(), gate.slot(), up.slot());
         self.record(move |grads| {
             let Some(dy) = grads.take(slot) else { return };
-            grads.add_owned(up_slot, activation.forward(&g) * &dy);
-            grads.add_owned(gate_slot, activation.backward(&(dy * &u), &g));
+            let (dgate, dup) = match fused {
+                true => kernels::gated_backward(activation, &dy, &g, &u),
+                false => (activation.backward(&(&dy * &u), &g), activation.forward(&g) * &dy),
+            };
+            grads.add_owned(up_slot, dup);
+            grads.add_owned(gate_slot, dgate);
         });
         y
     }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod files;
 pub mod generate;
 pub mod head;
+mod kernels;
 pub mod kv_cache;
 pub mod layers;
 pub mod linear;

@@ -6,6 +6,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{ModelConfig, Rope, RopeScaling};
+use crate::kernels;
 use crate::packed::Packed;
 use crate::tape::{Tape, Var};
 
@@ -131,11 +132,15 @@ fn yarn(inverse: &Tensor, factor: f64, (low, high): (f64, f64)) -> Tensor {
     inverse / factor * &ramp + inverse * (1.0 - &ramp)
 }
 
-/// Cosines and sines of one batch's positions, `[T, 1, rotated / 2]`.
+/// Cosines and sines of one batch's positions.
 #[derive(Debug)]
 pub struct RopeTable {
+    /// `[T, 1, rotated / 2]`, in the number format of the activations, as in transformers.
     cos: Tensor,
     sin: Tensor,
+    /// The same numbers as fp32 `[T, rotated / 2]`, for the kernel.
+    cos_f32: Tensor,
+    sin_f32: Tensor,
 }
 
 impl RopeTable {
@@ -143,12 +148,17 @@ impl RopeTable {
     pub fn new(frequencies: &Frequencies, packed: &Packed, kind: Kind) -> Self {
         let angles = frequencies.angles(packed);
         let factor = frequencies.short.attention_factor;
-        let table = |x: Tensor| (x * factor).to_kind(kind).unsqueeze(1);
-        Self { cos: table(angles.cos()), sin: table(angles.sin()) }
+        let table = |x: Tensor| (x * factor).to_kind(kind);
+        let (cos, sin) = (table(angles.cos()), table(angles.sin()));
+        let [cos_f32, sin_f32] = [&cos, &sin].map(|x| x.to_kind(Kind::Float).contiguous());
+        Self { cos: cos.unsqueeze(1), sin: sin.unsqueeze(1), cos_f32, sin_f32 }
     }
 
     /// Turns `x [T, H·head_dim]` by the angles times `sign`.
     fn turn(&self, x: &Tensor, head_dim: i64, sign: f64) -> Tensor {
+        if kernels::supports(x) {
+            return kernels::rope(x, &self.cos_f32, &self.sin_f32, head_dim, sign);
+        }
         let half = self.cos.size()[2];
         let heads = x.reshape([x.size()[0], -1, head_dim]);
         let (a, b) = (heads.narrow(2, 0, half), heads.narrow(2, half, half));

@@ -1,0 +1,68 @@
+// Picks, once, the kernels for the processor that the program runs on.
+
+#include <cstdint>
+
+namespace {
+
+enum Level { BASE, AVX2, AVX512 };
+
+Level level() {
+#if defined(__x86_64__)
+    static const Level found = [] {
+        __builtin_cpu_init();
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+            return AVX512;
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
+        return BASE;
+    }();
+    return found;
+#else
+    return BASE;
+#endif
+}
+
+} // namespace
+
+#if defined(__x86_64__)
+#define KERNEL(name, parameters, arguments)                                                                             \
+    extern "C" {                                                                                                       \
+    void name##_base parameters;                                                                                       \
+    void name##_avx2 parameters;                                                                                       \
+    void name##_avx512 parameters;                                                                                     \
+    void anneal_##name parameters {                                                                                    \
+        switch (level()) {                                                                                             \
+        case AVX512: return name##_avx512 arguments;                                                                   \
+        case AVX2: return name##_avx2 arguments;                                                                       \
+        case BASE: return name##_base arguments;                                                                       \
+        }                                                                                                              \
+    }                                                                                                                  \
+    }
+#else
+#define KERNEL(name, parameters, arguments)                                                                             \
+    extern "C" {                                                                                                       \
+    void name##_base parameters;                                                                                       \
+    void anneal_##name parameters { name##_base arguments; }                                                           \
+    }
+#endif
+
+KERNEL(rms_norm,
+       (int kind, const void* x, const void* w, void* y, float* rstd, int64_t rows, int64_t n, float eps, float offset, int known),
+       (kind, x, w, y, rstd, rows, n, eps, offset, known))
+KERNEL(rms_norm_backward,
+       (int kind, const void* dy, const void* x, const void* w, const float* rstd, void* dx, int64_t rows, int64_t n, float offset),
+       (kind, dy, x, w, rstd, dx, rows, n, offset))
+KERNEL(gated, (int kind, int gelu, const void* gate, const void* up, void* y, int64_t count),
+       (kind, gelu, gate, up, y, count))
+KERNEL(gated_backward,
+       (int kind, int gelu, const void* dy, const void* gate, const void* up, void* dgate, void* dup, int64_t count),
+       (kind, gelu, dy, gate, up, dgate, dup, count))
+KERNEL(rope,
+       (int kind, const void* x, int64_t stride, const float* cos, const float* sin, void* y, int64_t rows, int64_t heads, int64_t dim, int64_t half, float sign),
+       (kind, x, stride, cos, sin, y, rows, heads, dim, half, sign))
+KERNEL(cross_entropy,
+       (int kind, void* logits, const int64_t* targets, const float* weights, float scale, float* losses, int64_t* correct, int64_t rows, int64_t n, int wanted),
+       (kind, logits, targets, weights, scale, losses, correct, rows, n, wanted))
+KERNEL(repeat_heads,
+       (int kind, const void* x, int64_t stride, void* y, int64_t rows, int64_t heads, int64_t dim, int64_t times),
+       (kind, x, stride, y, rows, heads, dim, times))
