@@ -15,6 +15,7 @@ mod encode;
 mod example;
 mod faults;
 mod files;
+mod intake;
 mod load;
 mod loader;
 mod parallel;
@@ -30,3 +31,6 @@ pub use dataset::{DataError, Dataset, survey};
 pub use example::{Example, Learned, Question};
 pub use loader::{Loader, LoaderState, order};
 pub use split::Split;
+
+#[cfg(test)]
+mod tests;

@@ -84,3 +84,6 @@ fn mean(scores: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = scores.len();
     if count == 0 { 0.0 } else { scores.sum::<f64>() / count as f64 }
 }
+
+#[cfg(test)]
+mod tests;

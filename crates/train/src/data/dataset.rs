@@ -6,7 +6,8 @@ use api::run_spec::Data;
 use lm::tokenizer::Tokenizer;
 
 use super::example::Example;
-use super::load::{Wanted, load};
+use super::intake::Wanted;
+use super::load::load;
 use super::split::Split;
 
 /// The three splits in tokens, each in the order of its files.

@@ -8,27 +8,19 @@ use std::ops::ControlFlow;
 
 use api::facts::DataFacts;
 use api::fault::Fault;
-use api::run_spec::{Data, Duplicates, Format, HeldOut};
+use api::run_spec::{Data, Format, HeldOut};
 use lm::tokenizer::Tokenizer;
 
 use super::digest::digest;
-use super::encode::{EncodeError, Encoded, Encoder};
-use super::example::Example;
+use super::encode::Encoder;
 use super::faults::Faults;
-use super::files::{self, Container, DataFile};
+use super::files::{self, DataFile};
+use super::intake::{Intake, Reader, Take, Wanted, unreadable};
 use super::parallel::for_each_record;
-use super::read::{self, Fields, ReadError, Record};
-use super::sample::ContentHash;
-use super::shape::{self, ShapeError, Shaper};
+use super::read::{self, Fields, Record};
+use super::shape::{self, Shaper, Undetected};
 use super::split::{Shares, Split};
 use super::tally::Tally;
-
-/// What the caller does with the examples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Facts,
-    Examples,
-}
 
 /// The facts, and the names that [`Example::file`] points into.
 #[derive(Debug)]
@@ -36,9 +28,6 @@ pub(super) struct Loaded {
     pub(super) facts: DataFacts,
     pub(super) files: Vec<String>,
 }
-
-/// Where each example goes.
-pub(super) type Take<'a> = dyn FnMut(Split, Example) + 'a;
 
 /// The files of one split.
 struct Group {
@@ -61,12 +50,18 @@ pub(super) fn load(
     let mut facts = DataFacts { digest: digest(all_files()), ..DataFacts::default() };
     let mut settings = Faults::default();
 
-    if let Some(reader) = reader(data, tokenizer, seed, wanted, &groups[0].files, &mut settings) {
-        facts.format = Some(reader.format);
-        read_groups(&reader, &mut groups, &mut facts, take);
-        if facts.train.examples == 0 && settings.is_empty() && groups[0].faults.is_empty() {
-            settings.add(nothing_to_train_on(&facts));
+    match shape::detect(&first_records(&groups[0].files), data) {
+        Ok(format) => {
+            facts.format = Some(format);
+            let reader = reader(data, tokenizer, seed, wanted, format, &mut settings);
+            if let Some(reader) = reader {
+                read_groups(&reader, &mut groups, &mut facts, take);
+                if facts.train.examples == 0 && groups[0].faults.is_empty() {
+                    settings.add(nothing_to_train_on(&facts));
+                }
+            }
         }
+        Err(undetected) => without_format(&mut groups, undetected),
     }
     let parts = std::iter::once(settings).chain(groups.into_iter().map(|group| group.faults));
     (facts.faults, facts.fault_count) = Faults::joined(parts);
@@ -92,36 +87,47 @@ fn groups(data: &Data) -> Vec<Group> {
     ]
 }
 
-/// Everything that turns a record into examples, when the settings allow it.
-struct Reader<'a> {
-    format: Format,
-    shaper: Shaper<'a>,
-    encoder: Encoder<'a>,
-    shares: Shares,
-    duplicates: Duplicates,
-    wanted: Wanted,
-}
-
+/// What turns a record into examples, where the settings allow it.
 fn reader<'a>(
     data: &'a Data,
     tokenizer: &'a Tokenizer,
     seed: u64,
     wanted: Wanted,
-    train: &[DataFile],
+    format: Format,
     faults: &mut Faults,
 ) -> Option<Reader<'a>> {
-    let format = match shape::detect(&first_records(train), data) {
-        Ok(format) => format,
-        Err(fault) => {
-            faults.add(Fault { file: train.first().map(|file| file.name.clone()), ..fault });
-            return None;
-        }
-    };
     let shaper = Shaper::new(data, format).map_err(|more| faults.extend(more));
     let encoder = Encoder::new(tokenizer, data, format).map_err(|fault| faults.add(fault));
     let shares = Shares::new(data, seed).map_err(|fault| faults.add(fault));
     let (Ok(shaper), Ok(encoder), Ok(shares)) = (shaper, encoder, shares) else { return None };
-    Some(Reader { format, shaper, encoder, shares, duplicates: data.duplicates, wanted })
+    Some(Reader { shaper, encoder, shares, duplicates: data.duplicates, wanted })
+}
+
+/// Where the format is unknown, what cannot be read at all is still found. Then that may be the reason
+/// why there are no records to tell the format from.
+fn without_format(groups: &mut [Group], undetected: Undetected) {
+    let file = groups[0].files.first().map(|file| file.name.clone());
+    for group in groups.iter_mut() {
+        for file in &group.files {
+            let work = |record: Record| (record.line, record.raw.into_fields().err());
+            let end = for_each_record(file, &work, &mut |(line, error)| {
+                group.faults.extend(error.map(|error| unreadable(file, Some(line), &error)));
+            });
+            if let Err((line, error)) = end {
+                group.faults.add(unreadable(file, line, &error));
+            }
+        }
+    }
+    match undetected {
+        Undetected::Unknown(fault) => groups[0].faults.add(Fault { file, ..fault }),
+        Undetected::NoRecords if groups[0].faults.is_empty() => groups[0].faults.add(Fault {
+            file,
+            message: "there are no examples".to_owned(),
+            hint: Some("name files that hold at least one record".to_owned()),
+            ..Fault::default()
+        }),
+        Undetected::NoRecords => {}
+    }
 }
 
 /// The first records that can be read, over all files.
@@ -180,112 +186,6 @@ impl Tallies {
             Split::Validation => &mut self.validation,
             Split::Test => &mut self.test,
         }
-    }
-}
-
-/// A record that was understood.
-struct Understood {
-    hash: ContentHash,
-    split: Split,
-    encoded: Encoded,
-}
-
-/// Why a record is no example.
-#[derive(Debug, thiserror::Error)]
-enum RecordError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
-
-impl Reader<'_> {
-    /// The work on one record that needs to know of no other.
-    fn understand(&self, group: Split, record: Record) -> Result<Understood, RecordError> {
-        let sample = self.shaper.sample(record.raw.into_fields()?)?;
-        let hash = sample.content_hash();
-        let split = if group == Split::Train { self.shares.split(&hash) } else { group };
-        let ask = self.wanted == Wanted::Examples && split != Split::Train;
-        Ok(Understood { hash, split, encoded: self.encoder.encode(&sample, ask)? })
-    }
-}
-
-/// Takes in the records of one file.
-struct Intake<'a, 'b> {
-    reader: &'a Reader<'b>,
-    file: &'a DataFile,
-    index: u32,
-    facts: &'a mut DataFacts,
-    faults: &'a mut Faults,
-    /// Where each content was first seen: half of its hash is plenty.
-    seen: &'a mut HashMap<[u8; 16], (u32, String, u64)>,
-}
-
-impl Intake<'_, '_> {
-    fn read(&mut self, group: Split, take: &mut Take<'_>) {
-        let (reader, file) = (self.reader, self.file);
-        let work = |record: Record| (record.line, reader.understand(group, record));
-        let end = for_each_record(file, &work, &mut |(line, result)| match result {
-            Ok(understood) => self.accept(line, understood, take),
-            Err(error) => self.refuse(line, &error),
-        });
-        if let Err((line, error)) = end {
-            self.faults.add(self.fault(line, error.to_string(), Some(error.hint())));
-        }
-    }
-
-    fn accept(&mut self, line: u64, understood: Understood, take: &mut Take<'_>) {
-        let Understood { hash, split, encoded } = understood;
-        if self.reader.duplicates != Duplicates::Keep && self.is_copy(line, hash) {
-            return;
-        }
-        self.facts.dropped += u64::from(encoded.dropped);
-        self.facts.truncated += u64::from(encoded.truncated);
-        for example in encoded.examples {
-            take(split, Example { file: self.index, line, ..example });
-        }
-    }
-
-    /// Whether the content was seen before; deals with the copy if so.
-    fn is_copy(&mut self, line: u64, hash: ContentHash) -> bool {
-        let key = std::array::from_fn(|index| hash[index]);
-        let Some((_, name, first)) = self.seen.get(&key) else {
-            self.seen.insert(key, (self.index, self.file.name.clone(), line));
-            return false;
-        };
-        if self.reader.duplicates == Duplicates::Drop {
-            self.facts.dropped += 1;
-        } else {
-            let message = format!("the record is a copy of {name}:{first}");
-            let hint = "remove it, or set spec.data.duplicates to Drop or Keep".to_owned();
-            self.faults.add(self.fault(Some(line), message, Some(hint)));
-        }
-        true
-    }
-
-    fn refuse(&mut self, line: u64, error: &RecordError) {
-        let (offset, hint) = match error {
-            RecordError::Read(error) => (error.line_offset(), Some(error.hint())),
-            RecordError::Shape(error) => (0, Some(error.hint())),
-            RecordError::Encode(error) => (0, error.hint()),
-        };
-        let fault = self.fault(Some(line + offset), error.to_string(), hint);
-        let table = match self.file.container {
-            Container::Csv | Container::Tsv | Container::Parquet => true,
-            Container::JsonLines | Container::Json | Container::Text => false,
-        };
-        match error {
-            RecordError::Shape(error) if table && error.is_of_the_header() => {
-                self.faults.add_once(fault);
-            }
-            _ => self.faults.add(fault),
-        }
-    }
-
-    fn fault(&self, line: Option<u64>, message: String, hint: Option<String>) -> Fault {
-        Fault { file: Some(self.file.name.clone()), line, field: None, message, hint }
     }
 }
 

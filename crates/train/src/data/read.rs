@@ -55,7 +55,7 @@ pub(super) enum ReadError {
     NotAnObject(&'static str),
     #[error("broken JSON: {0}")]
     JsonList(&'static str),
-    #[error("the row has {found}, the header has {expected}")]
+    #[error("the row has {found} column{}, the header has {expected}", plural(*found))]
     Columns { found: usize, expected: usize, separator: &'static str },
     #[error("the header names {0:?} twice")]
     DoubleColumn(String),
@@ -97,6 +97,10 @@ impl ReadError {
             _ => 0,
         }
     }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 impl Raw {

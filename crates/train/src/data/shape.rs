@@ -15,7 +15,7 @@ use super::read::{Fields, json_kind};
 use super::sample::{Role, Sample};
 use super::template::Templates;
 
-pub(super) use detect::{SAMPLE_SIZE, detect};
+pub(super) use detect::{SAMPLE_SIZE, Undetected, detect};
 pub(super) use error::ShapeError;
 
 /// Turns records into samples.

@@ -60,13 +60,10 @@ impl Encoder<'_> {
     /// Tokenises a rendered conversation; a token is learned when it lies inside an answer, up to
     /// the token that ends the turn.
     fn example(&self, text: &str, answers: &[Answer]) -> Result<Example, EncodeError> {
-        let (ids, spans) = self
-            .tokenizer
-            .encode_with_offsets(text, false)
-            .map_err(|error| EncodeError::Tokenizer(error.to_string()))?;
+        let (ids, spans) = self.tokens(text, answers)?;
         let mut learned = Vec::with_capacity(answers.len());
         for answer in answers {
-            let first = spans.partition_point(|span| span.0 < answer.start);
+            let first = spans.partition_point(|span| span.1 <= answer.start);
             let past = spans.partition_point(|span| span.0 < answer.end);
             let stop = (first..past).rev().find(|at| self.tokenizer.eos().contains(&ids[*at]));
             let tokens = first..stop.map_or(past, |at| at + 1);
@@ -74,7 +71,46 @@ impl Encoder<'_> {
         }
         Ok(Example { ids, learned, ..Example::default() })
     }
+
+    /// The tokens of `text` with the bytes that each stands for. Where a token would lie across the
+    /// start of an answer, each part is tokenised by itself, since a model that is asked has seen
+    /// only the first.
+    fn tokens(&self, text: &str, answers: &[Answer]) -> Result<Tokens, EncodeError> {
+        let whole = self.piece(text, 0)?;
+        let across = |answer: &Answer| {
+            // Some tokenizers count a space before a word as no part of its token.
+            text[..answer.start].ends_with(' ')
+                || whole.1.iter().any(|span| span.0 < answer.start && span.1 > answer.start)
+        };
+        if !answers.iter().any(across) {
+            return Ok(whole);
+        }
+        let starts = answers.iter().map(|answer| answer.start);
+        let borders: Vec<usize> = [0].into_iter().chain(starts).chain([text.len()]).collect();
+        let mut tokens = Tokens::default();
+        for border in borders.windows(2) {
+            let (ids, spans) = self.piece(&text[border[0]..border[1]], border[0])?;
+            tokens.0.extend(ids);
+            tokens.1.extend(spans);
+        }
+        Ok(tokens)
+    }
+
+    /// The tokens of a text that starts at the byte `offset`.
+    fn piece(&self, text: &str, offset: usize) -> Result<Tokens, EncodeError> {
+        let (ids, mut spans) = self
+            .tokenizer
+            .encode_with_offsets(text, false)
+            .map_err(|error| EncodeError::Tokenizer(error.to_string()))?;
+        for span in &mut spans {
+            *span = (span.0 + offset, span.1 + offset);
+        }
+        Ok((ids, spans))
+    }
 }
+
+/// Ids, and the bytes that each stands for.
+type Tokens = (Vec<u32>, Vec<(usize, usize)>);
 
 /// One conversation with the template that renders it.
 struct Script<'a> {

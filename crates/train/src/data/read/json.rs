@@ -39,7 +39,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Fields, ReadError> {
             let reason =
                 all.rsplit_once(" at line ").map_or(&*all, |(reason, _)| reason).to_owned();
             let line = error.line().saturating_sub(1) as u64;
-            Err(ReadError::Json { line, column: error.column(), reason })
+            Err(ReadError::Json { line, column: error.column().max(1), reason })
         }
     }
 }

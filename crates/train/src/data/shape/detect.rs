@@ -9,8 +9,15 @@ use super::error::{Place, list};
 /// How many records are looked at.
 pub(in crate::data) const SAMPLE_SIZE: usize = 50;
 
+/// Why the format cannot be told.
+#[derive(Debug)]
+pub(in crate::data) enum Undetected {
+    NoRecords,
+    Unknown(Fault),
+}
+
 /// The format that most of the first `records` have. Mapped columns and a template decide alone.
-pub(in crate::data) fn detect(records: &[Fields], data: &Data) -> Result<Format, Fault> {
+pub(in crate::data) fn detect(records: &[Fields], data: &Data) -> Result<Format, Undetected> {
     if let Some(format) = stated(data) {
         return Ok(format);
     }
@@ -20,12 +27,8 @@ pub(in crate::data) fn detect(records: &[Fields], data: &Data) -> Result<Format,
     let winner = formats.into_iter().zip(votes).find(|(_, count)| *count == most);
     match (winner, records.first()) {
         (Some((format, 1..)), _) => Ok(format),
-        (_, Some(first)) => Err(unknown(first)),
-        (_, None) => Err(Fault {
-            message: "there are no examples".to_owned(),
-            hint: Some("name files that hold at least one record".to_owned()),
-            ..Fault::default()
-        }),
+        (_, Some(first)) => Err(Undetected::Unknown(unknown(first))),
+        (_, None) => Err(Undetected::NoRecords),
     }
 }
 

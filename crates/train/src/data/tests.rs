@@ -1,0 +1,118 @@
+//! The data path on files as users write them, with a real tokenizer.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod chat;
+mod faults;
+mod files;
+mod formats;
+mod loader;
+mod splits;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use api::facts::DataFacts;
+use api::run_spec::{Columns, Data, Duplicates, Format, HeldOut, Overlong};
+use lm::files::ModelFiles;
+use lm::tokenizer::Tokenizer;
+use tempfile::TempDir;
+
+use super::{Dataset, Example, survey};
+
+const SEED: u64 = 7;
+
+/// A folder of data files with the tiny model, whose tokens are single bytes.
+struct Case {
+    folder: TempDir,
+    tokenizer: Tokenizer,
+    data: Data,
+}
+
+impl Case {
+    /// One training file.
+    fn new(name: &str, contents: impl AsRef<[u8]>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model");
+        testkit::tiny_model::write(&model, 1).unwrap();
+        let tokenizer = Tokenizer::open(&ModelFiles::open(&model).unwrap()).unwrap();
+        let data = data(vec![folder.path().join(name)]);
+        let case = Self { folder, tokenizer, data };
+        case.write(name, contents);
+        case
+    }
+
+    /// Adds a file; its path.
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn survey(&self) -> DataFacts {
+        survey(&self.data, &self.tokenizer, SEED)
+    }
+
+    fn open(&self) -> Dataset {
+        Dataset::open(&self.data, &self.tokenizer, SEED).unwrap()
+    }
+
+    /// The faults as the user sees them, without the folder's name.
+    fn faults(&self) -> Vec<String> {
+        let folder = format!("{}/", self.folder.path().display());
+        let faults = self.survey().faults;
+        faults.iter().map(|fault| fault.to_string().replace(&folder, "")).collect()
+    }
+
+    /// Asserts that these are all faults.
+    #[track_caller]
+    fn refused(&self, expected: &[&str]) {
+        assert_eq!(self.faults(), expected);
+        assert_eq!(self.survey().fault_count, expected.len() as u64);
+    }
+
+    /// The learned text of an example, with `|` between runs.
+    fn learned(&self, example: &Example) -> String {
+        let runs = example
+            .learned
+            .iter()
+            .map(|run| self.tokenizer.decode(&example.ids[run.tokens.clone()], false).unwrap());
+        runs.collect::<Vec<_>>().join("|")
+    }
+
+    fn text(&self, example: &Example) -> String {
+        self.tokenizer.decode(&example.ids, false).unwrap()
+    }
+}
+
+fn data(train: Vec<PathBuf>) -> Data {
+    Data {
+        train,
+        validation: HeldOut::None,
+        test: HeldOut::None,
+        format: Format::Auto,
+        columns: Columns::default(),
+        template: None,
+        system: None,
+        labels: Vec::new(),
+        max_sequence_length: 2048,
+        overlong: Overlong::Fault,
+        duplicates: Duplicates::Fault,
+    }
+}
+
+/// `count` different conversations of one question and one answer, as JSONL.
+fn conversations(count: usize) -> String {
+    (0..count)
+        .map(|number| {
+            format!(
+                "{{\"messages\": [{{\"role\": \"user\", \"content\": \"number {number}?\"}}, \
+                 {{\"role\": \"assistant\", \"content\": \"it is {number}\"}}]}}\n"
+            )
+        })
+        .collect()
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap()
+}
