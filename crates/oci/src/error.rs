@@ -166,15 +166,16 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
         R::Busy { .. } => {
             "run the same command again later; what was transferred is kept".to_owned()
         }
-        R::Certificate { .. } => match ca_variable() {
-            Some(path) => format!(
-                "SSL_CERT_FILE names {}, which does not vouch for this registry",
-                path.display()
-            ),
-            None => "name the file of your authority's certificate with `--ca-file`, or in \
-                     SSL_CERT_FILE"
-                .to_owned(),
-        },
+        R::Certificate { .. } => {
+            let named = "name the file of your authority's certificate with `--ca-file`";
+            match ca_variable() {
+                Some(path) => format!(
+                    "{named}; the one in SSL_CERT_FILE, {}, does not vouch for this registry",
+                    path.display()
+                ),
+                None => format!("{named} or in SSL_CERT_FILE"),
+            }
+        }
         R::Digest { .. } => {
             "what the registry holds is damaged: push the image again from its source".to_owned()
         }

@@ -1,9 +1,14 @@
 //! Starts the real parts that tests need, so that nothing has to be mocked.
 
+pub mod base_model;
 pub mod hub;
 pub mod left_out;
 pub mod python;
+pub mod registry;
 pub mod tiny_model;
+
+pub use base_model::smollm2;
+pub use registry::needs_go;
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
