@@ -268,3 +268,17 @@ fn a_valid_file_is_read_whole() {
     assert_eq!(document.positions.line("spec.adapter.lora.rank"), Some(7));
     assert_eq!(document.positions.line("spec.adapter.lora.alpha"), Some(7));
 }
+
+#[test]
+fn every_sample_is_valid() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        api::load(name, &text).unwrap_or_else(|faults| panic!("{}", faults[0]));
+        count += 1;
+    }
+    assert!(count >= 5, "only {count} samples in {folder}");
+}
