@@ -1,0 +1,1 @@
+//! Tests that the world's own tools can use what Anneal writes.
