@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
@@ -92,10 +93,11 @@ impl Lora {
         seed: u64,
         device: Device,
     ) -> Self {
-        tch::manual_seed(mix(seed, name) as i64);
         let bound = 1.0 / (inputs as f64).sqrt();
-        let a = Tensor::empty([config.rank, inputs], (Kind::Float, Device::Cpu))
-            .uniform_(-bound, bound);
+        let a = draw(mix(seed, name), || {
+            Tensor::empty([config.rank, inputs], (Kind::Float, Device::Cpu))
+                .uniform_(-bound, bound)
+        });
         let b = Tensor::zeros([outputs, config.rank], (Kind::Float, device));
         Self::from_matrices(name, &a.to_device(device), &b, config)
     }
@@ -123,11 +125,21 @@ impl Lora {
     /// `1 / (1 - p)`. The same in a recomputed pass.
     pub(crate) fn dropout_mask(&self, x: &Tensor, seed: Option<u64>) -> Option<Tensor> {
         let seed = seed.filter(|_| self.dropout > 0.0)?;
-        tch::manual_seed(mix(seed, self.a.name()) as i64);
         let keep = 1.0 - self.dropout;
-        let mask = Tensor::empty(x.size(), (Kind::Float, x.device())).bernoulli_float_(keep);
+        let mask = draw(mix(seed, self.a.name()), || {
+            Tensor::empty(x.size(), (Kind::Float, x.device())).bernoulli_float_(keep)
+        });
         Some((mask / keep).to_kind(x.kind()))
     }
+}
+
+/// Draws random numbers that depend on `seed` alone. LibTorch has one generator for all threads, so
+/// that no other thread may draw between seeding and drawing.
+fn draw(seed: u64, numbers: impl FnOnce() -> Tensor) -> Tensor {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::manual_seed(seed as i64);
+    numbers()
 }
 
 /// A 63-bit seed from a seed and a name (FNV-1a, then the finaliser of SplitMix64).
