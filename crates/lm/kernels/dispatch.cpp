@@ -1,6 +1,9 @@
-// Picks, once, the kernels for the processor that the program runs on.
+// Picks, once, the kernels for the processor that the program runs on. ANNEAL_KERNELS=base or avx2 picks
+// simpler ones, for tests and to rule them out as a cause.
 
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 
 namespace {
 
@@ -10,7 +13,11 @@ Level level() {
 #if defined(__x86_64__)
     static const Level found = [] {
         __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        const char* wanted = std::getenv("ANNEAL_KERNELS");
+        const bool only_base = wanted && std::strcmp(wanted, "base") == 0;
+        const bool only_avx2 = wanted && std::strcmp(wanted, "avx2") == 0;
+        if (only_base) return BASE;
+        if (!only_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
             return AVX512;
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;

@@ -27,6 +27,13 @@ pub struct Frequencies {
     long: Option<(i64, RopeFrequencies)>,
 }
 
+impl From<RopeFrequencies> for Frequencies {
+    /// The same frequencies for every length.
+    fn from(short: RopeFrequencies) -> Self {
+        Self { short, long: None }
+    }
+}
+
 impl Frequencies {
     pub fn new(rope: &Rope, config: &ModelConfig, device: Device) -> Self {
         let rotated = (config.head_dim as f64 * rope.partial_rotary_factor) as i64;
