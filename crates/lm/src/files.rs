@@ -64,7 +64,9 @@ impl FilesError {
     /// What the user can do next.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::NotFound { .. } => "check the path; it is relative to the YAML file",
+            Self::NotFound { .. } => {
+                "check the path; it is relative to the folder that anneal is started in"
+            }
             Self::NotAModel { .. } => {
                 "name a folder with config.json and .safetensors files, or a .gguf file"
             }
@@ -145,6 +147,10 @@ fn open_folder(path: &Path) -> Result<ModelFiles, FilesError> {
     let files = ModelFiles::Folder(path.to_owned());
     if !path.join(SINGLE).exists() {
         if !path.join(INDEX).exists() {
+            // Repositories of GGUF files often carry the original configuration as well.
+            if let [name] = gguf_names(path)?.as_slice() {
+                return open_file(&path.join(name));
+            }
             let found = other_weights(path)?;
             return Err(FilesError::NoWeights { path: path.to_owned(), found });
         }
@@ -164,9 +170,8 @@ fn open_folder(path: &Path) -> Result<ModelFiles, FilesError> {
 
 /// A folder without `config.json` is still a model when it holds exactly one GGUF file.
 fn open_lone_gguf(path: &Path) -> Result<ModelFiles, FilesError> {
-    let mut names = names_in(path)?;
-    let all = names.len();
-    names.retain(|name| name.to_ascii_lowercase().ends_with(".gguf"));
+    let all = names_in(path)?.len();
+    let names = gguf_names(path)?;
     match names.as_slice() {
         [name] => open_file(&path.join(name)),
         [] if all == 0 => {
@@ -210,6 +215,12 @@ fn other_weights(path: &Path) -> Result<String, FilesError> {
         path.extension().is_some_and(|end| end == "bin" || end == "pt" || end == "safetensors")
     });
     Ok(other.map_or_else(String::new, |name| format!("; found only {name}")))
+}
+
+fn gguf_names(path: &Path) -> Result<Vec<String>, FilesError> {
+    let mut names = names_in(path)?;
+    names.retain(|name| name.to_ascii_lowercase().ends_with(".gguf"));
+    Ok(names)
 }
 
 fn names_in(path: &Path) -> Result<Vec<String>, FilesError> {

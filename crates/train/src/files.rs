@@ -33,6 +33,9 @@ impl FileError {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 "make the folder writable, or name another one as the output directory"
             }
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                "a file is in the way: move it, or name another output directory"
+            }
             io::ErrorKind::NotFound => "check the path",
             _ => "run the same command again: it resumes from the last checkpoint",
         }

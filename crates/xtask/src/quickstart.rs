@@ -17,11 +17,7 @@ const WORKSPACE: &str = "deploy/samples/quickstart.yaml";
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
     setup::run()?;
-    let folder = shell::workspace().join(".anneal").join("quickstart");
-    shell::stage("quickstart data", || {
-        review_data::write(&setup::reviews()?, &folder)?;
-        link(&setup::base_model()?, &folder.join("smollm2-135m-instruct.gguf"))
-    })?;
+    shell::stage("quickstart data", data)?;
     shell::stage("release build of anneal (minutes the first time)", || {
         shell::run(shell::cargo().args(["build", "--release", "--package", "cli"]))
     })?;
@@ -32,6 +28,15 @@ pub(crate) fn run() -> Result<()> {
         .current_dir(shell::workspace())
         .exec();
     Err(error).context("cannot start target/release/anneal")
+}
+
+/// What the workspace names: training and test examples, and a link to the base model.
+fn data() -> Result<()> {
+    let folder = shell::workspace().join(".anneal");
+    let model = setup::base_model()?;
+    review_data::write(&setup::reviews()?, &folder.join("data/reviews"))?;
+    fs::create_dir_all(folder.join("models"))?;
+    link(&model, &folder.join("models").join(model.file_name().context("a file has a name")?))
 }
 
 /// A name in the checkout for a file of the cache.

@@ -1,0 +1,8 @@
+//! One file for each command.
+
+pub(crate) mod generate;
+pub(crate) mod plan;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod run;
+pub(crate) mod validate;

@@ -1,0 +1,54 @@
+//! `anneal run`: read the YAML, resolve it, train, publish, and show what came out.
+
+use serde_json::json;
+use train::Outcome;
+
+use crate::args::{Output, RunArgs};
+use crate::failure::Failure;
+use crate::prepare::{self, Document};
+use crate::publish;
+use crate::say;
+use crate::stop;
+use crate::view;
+use crate::view::progress::Screen;
+
+/// The main job.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let document = prepare::read(&args.workspace)?;
+    let mut screen = Screen::new(args.output.output);
+    let prepared = prepare::resolve(&document, &args.registry, &mut screen)?;
+    view::plan::warnings(&prepared.resolved.warnings);
+    publish::check(&document.workspace, &args.registry)?;
+    let outcome = train(&document, &prepared.resolved.run_spec, &mut screen)?;
+    let published = publish::publish(&document.workspace, &outcome, &prepared, &args.registry)?;
+    match args.output.output {
+        Output::Text if outcome.reused => {
+            eprintln!("this run was complete already: nothing was trained");
+            view::outcome::print(&outcome, &published);
+        }
+        Output::Text => view::outcome::print(&outcome, &published),
+        Output::Json => say::json_line(&json!({
+            "event": "published",
+            "reference": published.reference,
+            "digest": published.digest,
+            "outcome": outcome,
+        })),
+    }
+    Ok(())
+}
+
+fn train(
+    document: &Document,
+    spec: &api::RunSpec,
+    screen: &mut Screen,
+) -> Result<Outcome, Failure> {
+    let stop = stop::on_signal()?;
+    let result = train::run(spec, &stop, &mut |event| screen.show(event));
+    screen.finish();
+    result.map_err(|error| {
+        let go_on = format!("go on with `anneal run -f {}`", document.file);
+        let stopped = matches!(error, train::RunError::Stopped { .. });
+        let failure = Failure::from(error);
+        if stopped { failure.with_hint(go_on) } else { failure }
+    })
+}

@@ -1,0 +1,15 @@
+//! End-to-end tests by the real program. Each file is named after a behaviour.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bad_data;
+mod bad_model;
+mod bad_output;
+mod bad_yaml;
+mod generate;
+mod hub;
+mod plan;
+mod registry;
+mod registry_login;
+mod resume;
+mod run;
+mod surface;

@@ -1,0 +1,71 @@
+//! The main job on a tiny model.
+
+use tests_local::{Project, of_kind};
+
+#[test]
+fn a_run_trains_compares_and_publishes() {
+    let project = Project::new().unwrap();
+    let ran = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("step 12/12"), "{}", ran.stderr);
+    for text in ["8 test examples", "token accuracy", "adapter  oci:.anneal/tiny/image", "next:"] {
+        assert!(ran.stdout.contains(text), "no `{text}` in\n{}", ran.stdout);
+    }
+    let run = project.path().join(".anneal/tiny");
+    for file in ["run.json", "events.jsonl", "report.html", "adapter/adapter_config.json"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn the_loss_falls() {
+    let events = Project::new().unwrap().train().unwrap();
+    let losses: Vec<f64> =
+        of_kind(&events, "step").iter().map(|step| step["loss"].as_f64().unwrap()).collect();
+    assert_eq!(losses.len(), 12);
+    assert!(losses[11] < 0.8 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn the_same_run_again_trains_nothing_and_says_so() {
+    let project = Project::new().unwrap();
+    let first = project.train().unwrap();
+    let again = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stderr.contains("this run was complete already"), "{}", again.stderr);
+    let digest = of_kind(&first, "published")[0]["digest"].as_str().unwrap();
+    assert!(again.stdout.contains(digest), "{}", again.stdout);
+}
+
+#[test]
+fn two_runs_in_two_folders_give_the_same_digest() {
+    let digest = || {
+        let events = Project::new().unwrap().train().unwrap();
+        of_kind(&events, "published")[0]["digest"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(digest(), digest());
+}
+
+#[test]
+fn a_changed_workspace_starts_a_new_run_beside_the_old_one() {
+    let project = Project::new().unwrap();
+    let before = project.train().unwrap();
+    project.edit("rank: 4", "rank: 2").unwrap();
+    let after = project.train().unwrap();
+    let started = |events: &[serde_json::Value]| of_kind(events, "started")[0].clone();
+    assert_ne!(started(&before)["dir"], started(&after)["dir"]);
+    assert_ne!(started(&before)["revision"], started(&after)["revision"]);
+}
+
+#[test]
+fn full_fine_tuning_gives_a_model_that_answers() {
+    let project = Project::new().unwrap();
+    let lora = "lora:\n      rank: 4\n      dropout: 0.1";
+    project.edit(lora, "full: {}").unwrap();
+    let events = project.train().unwrap();
+    assert_eq!(of_kind(&events, "step").len(), 12);
+    let arguments =
+        ["generate", "--adapter", ".anneal/tiny", "--prompt", "a", "--max-new-tokens", "2"];
+    let ran = project.run(&arguments).unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
