@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::chat::ChatTemplate;
+use crate::config::ModelConfig;
 use crate::files::{FilesError, ModelFiles};
 use crate::weights::gguf::GgufError;
 
@@ -55,6 +56,11 @@ pub enum TokenizerError {
         path.display()
     )]
     Unsupported { path: PathBuf, what: &'static str, found: String, known: String },
+    /// There are ids that the model has no embedding for.
+    #[error(
+        "cannot use the tokenizer with this model: it has {tokens} tokens and the model has room for {rows}"
+    )]
+    TooLarge { tokens: usize, rows: i64 },
     /// Encoding or decoding failed.
     #[error("cannot {what}: {reason}")]
     Failed { what: &'static str, reason: String },
@@ -68,7 +74,7 @@ impl TokenizerError {
             Self::Gguf(error) => return error.hint(),
             Self::Missing { .. } => "save it with transformers' AutoTokenizer.save_pretrained",
             Self::Invalid { .. } => "download the tokenizer's files again",
-            Self::MissingSpecial { .. } => {
+            Self::MissingSpecial { .. } | Self::TooLarge { .. } => {
                 "take the tokenizer's files and the model from the same release"
             }
             Self::NoEnd { .. } => "name an eos_token in tokenizer_config.json",
@@ -124,6 +130,15 @@ impl Tokenizer {
         });
         let (bos, pad) = (ids.get("bos_token").copied(), ids.get("pad_token").copied());
         Ok(Self { inner, bos, pad, eos, chat })
+    }
+
+    /// Checks that the model has an embedding for every id.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), TokenizerError> {
+        let (tokens, rows) = (self.vocab_size(), config.vocab_size);
+        if tokens as i64 > rows {
+            return Err(TokenizerError::TooLarge { tokens, rows });
+        }
+        Ok(())
     }
 
     /// The tokens of `text`. `add_special` adds what the tokenizer puts around a text (a beginning token,

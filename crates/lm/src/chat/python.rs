@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 use serde_json::Value;
 
@@ -16,6 +16,14 @@ pub(super) const NOW: &str = "_anneal_now";
 /// Adds the functions and filters to `environment`.
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("tojson", to_json);
+    // Python's view of these: none and numbers cannot be walked over, texts and maps are sequences.
+    environment.add_test("iterable", |value: &minijinja::Value| {
+        is_sequence(value) || matches!(value.kind(), ValueKind::Iterable | ValueKind::Undefined)
+    });
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("number", |value: &minijinja::Value| {
+        matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
+    });
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
@@ -23,6 +31,10 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         let fixed = state.lookup(NOW).and_then(|value| i64::try_from(value).ok());
         strftime(fixed.unwrap_or_else(unix_now), &format)
     });
+}
+
+fn is_sequence(value: &minijinja::Value) -> bool {
+    matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
 
 fn unix_now() -> i64 {

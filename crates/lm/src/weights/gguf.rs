@@ -40,6 +40,9 @@ pub enum GgufError {
         path.display(), Stored::GGUF_NAMES
     )]
     Type { path: PathBuf, tensor: String, stored: String },
+    /// The file is one part of several.
+    #[error("cannot read {}: it is one of {parts} parts of a model", path.display())]
+    Split { path: PathBuf, parts: i64 },
     /// Metadata that is needed is not there.
     #[error("cannot read {}: its metadata has no `{key}`", path.display())]
     MissingKey { path: PathBuf, key: String },
@@ -56,6 +59,9 @@ impl GgufError {
             Self::Version { .. } => "convert the model again with a current converter",
             Self::Truncated { .. } | Self::Damaged { .. } | Self::MissingKey { .. } => {
                 "download the file again, and compare its size and SHA-256"
+            }
+            Self::Split { .. } => {
+                "merge the parts into one file with llama.cpp's gguf-split --merge"
             }
             Self::Type { .. } => {
                 "choose another quantization of this model, for example Q4_K_M or Q8_0"
@@ -106,7 +112,11 @@ impl Gguf {
             let mut reader = Reader { path, bytes: file.bytes(), at: 0 };
             reader.header()?
         };
-        Ok(Self { file, metadata, tensors })
+        let gguf = Self { file, metadata, tensors };
+        match gguf.integer("split.count") {
+            Some(parts) if parts > 1 => Err(GgufError::Split { path: path.to_owned(), parts }),
+            _ => Ok(gguf),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -176,4 +176,9 @@ fn a_folder_with_one_gguf_file_is_that_file() {
         fs::copy(fixture("archs/llama.gguf"), folder.join("m.gguf")).unwrap();
     });
     assert_eq!(files.unwrap(), ModelFiles::Gguf(folder.path().join("m.gguf")));
+    let (files, folder) = open(|folder| {
+        fs::copy(fixture("archs/llama.gguf"), folder.join("m.gguf")).unwrap();
+        put(folder, "config.json", "{}");
+    });
+    assert_eq!(files.unwrap(), ModelFiles::Gguf(folder.path().join("m.gguf")));
 }

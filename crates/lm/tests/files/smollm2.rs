@@ -41,6 +41,7 @@ fn the_configuration_and_the_weights_belong_together() {
     let config = ModelConfig::open(&files).unwrap();
     assert_eq!((config.num_hidden_layers, config.hidden_size, config.head_dim), (30, 576, 64));
     assert!(config.tie_word_embeddings);
+    Tokenizer::open(&files).unwrap().check(&config).unwrap();
     let weights = Weights::open(&files).unwrap();
     weights.check(&config).unwrap();
     let elements: i64 =

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use lm::config::ModelConfig;
 use lm::files::ModelFiles;
 use lm::tokenizer::{Tokenizer, TokenizerError};
 use serde_json::{Value, json};
@@ -121,6 +122,18 @@ fn a_tokenizer_that_names_no_end_is_refused() {
     let error = outcome.unwrap_err();
     let expected = "cannot load the tokenizer of MODEL: it names no eos_token";
     assert_eq!(told(&error, folder.path()), expected);
+}
+
+#[test]
+fn a_tokenizer_that_is_larger_than_the_model_is_told() {
+    let path = fixture("tokenizers/smollm.gguf");
+    let tokenizer = Tokenizer::open(&ModelFiles::Gguf(path)).unwrap();
+    let config = ModelConfig::open(&ModelFiles::Gguf(fixture("archs/llama.gguf"))).unwrap();
+    let expected = format!(
+        "cannot use the tokenizer with this model: it has {} tokens and the model has room for 48",
+        tokenizer.vocab_size()
+    );
+    assert_eq!(tokenizer.check(&config).unwrap_err().to_string(), expected);
 }
 
 #[test]
