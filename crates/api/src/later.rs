@@ -3,8 +3,6 @@
 /// Field paths, or names of fields that stand in several places, and what to do without them.
 const LATER: &[(&str, &str)] = &[
     ("spec.quantization", "remove it: the base model is read in `hyperparameters.precision`"),
-    ("spec.limits", "remove it: a run ends after its steps, or when it is stopped"),
-    ("spec.suspend", "remove it: stop a run with Ctrl-C and start it again with the same command"),
     ("spec.method.dpo", "use `sft: {}`"),
     ("spec.method.kto", "use `sft: {}`"),
     ("spec.method.orpo", "use `sft: {}`"),
@@ -19,9 +17,7 @@ const LATER: &[(&str, &str)] = &[
     ),
     ("spec.evaluation.gate", "remove it: compare the scores that the run prints"),
     ("spec.baseModel.volume", "use `path`, `image` or `huggingFace`"),
-    ("spec.baseModel.huggingFace.tokenSecret", "set HF_TOKEN in the environment"),
-    ("pullSecret", "log in with `docker login`: Docker's configuration is read"),
-    ("pushSecret", "log in with `docker login`: Docker's configuration is read"),
+    ("pullSecret", "set it once for all images of data, as `data.pullSecret`"),
     ("urls", "download the files and use `path`"),
     ("volume", "use `path` or `image`"),
     ("objectStore", "download the files and use `path`"),
@@ -33,20 +29,10 @@ pub(crate) fn hint(path: &str) -> Option<&'static str> {
     let last = path.rsplit('.').next().unwrap_or(path);
     let known =
         LATER.iter().find(|(name, _)| *name == path || *name == last).map(|(_, hint)| *hint);
-    let compute = [
-        "gpus",
-        "gpuMemory",
-        "products",
-        "workers",
-        "nodes",
-        "queueName",
-        "priorityClassName",
-        "nodeSelector",
-        "tolerations",
-    ];
+    let compute = ["gpuMemory", "products", "workers", "nodes"];
     match path.strip_prefix("spec.compute.") {
         Some(field) if compute.contains(&field) => {
-            Some("remove it: a local run uses the GPU that the machine has")
+            Some("remove it, and choose the node with `nodeSelector` and `gpus`")
         }
         _ => known,
     }

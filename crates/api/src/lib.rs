@@ -1,12 +1,14 @@
 //! The `FineTuneWorkspace` API: its types, defaults, validation, condition reasons, the `RunSpec`
 //! that the trainer reads, and the one module that reads YAML. No I/O and no clock.
 
+pub mod condition;
 pub mod facts;
 pub mod fault;
 mod later;
 pub mod names;
 pub mod run_spec;
 mod schema;
+pub mod termination;
 pub mod valid;
 pub mod validate;
 pub mod workspace;
@@ -16,6 +18,7 @@ pub use facts::{DataFacts, GpuFacts, LinearFacts, MachineFacts, ModelFacts, Spli
 pub use fault::Fault;
 pub use run_spec::RunSpec;
 pub use schema::suggestion;
+pub use termination::{Termination, TrainerStatus};
 pub use valid::Workspace;
 pub use validate::validate;
 pub use workspace::FineTuneWorkspace;

@@ -1,6 +1,7 @@
 //! Names that cannot be wrong: made by parsing, and never checked again.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -217,4 +218,43 @@ pub fn parse_bytes(text: &str) -> Result<u64, NameError> {
             "write it as Kubernetes does, such as `4Gi` or `512Mi`",
         )),
     }
+}
+
+/// Reads a time as `90s`, `30m`, `2h`, `1d` or several of these in a row.
+pub fn parse_duration(text: &str) -> Result<Duration, NameError> {
+    let wrong =
+        || error(format!("`{text}` is not a length of time"), "write it as `30m`, `2h` or `1h30m`");
+    let (mut total, mut rest) = (0_u64, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let factor = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        total = number.checked_mul(factor).and_then(|n| total.checked_add(n)).ok_or_else(wrong)?;
+        rest = &rest[digits + 1..];
+    }
+    // Kubernetes counts seconds in 32 or 64 bits, depending on the field.
+    if total == 0 || total > i32::MAX as u64 {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(total))
+}
+
+/// Reads the name of a Kubernetes object, such as a secret.
+pub fn parse_object_name(text: &str) -> Result<String, NameError> {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let fits = text.len() <= 253 && text.chars().all(inner);
+    if fits && edge(text.chars().next()) && edge(text.chars().last()) {
+        return Ok(text.to_owned());
+    }
+    Err(error(
+        format!("`{text}` is not the name of an object"),
+        "use lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit",
+    ))
 }

@@ -1,7 +1,11 @@
 //! A workspace that cannot be wrong: unions are enums, names are parsed, numbers are in range. Made by
 //! [`crate::validate::validate`] only. What is `None` here is for `plan` to choose.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Toleration;
 
 use crate::names::{HubRepository, ImageReference, WorkspaceName};
 use crate::run_spec::{
@@ -25,6 +29,27 @@ pub struct Workspace {
     pub checkpoints: Checkpoints,
     pub compute: Compute,
     pub output: Output,
+    pub limits: Limits,
+    pub secrets: Secrets,
+    /// No pod may run.
+    pub suspend: bool,
+}
+
+/// What bounds a run in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub deadline: Option<Duration>,
+    pub retries: u32,
+    pub ttl_after_finished: Option<Duration>,
+}
+
+/// Names of secrets in the workspace's namespace; a local run has no use for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secrets {
+    pub pull_model: Option<String>,
+    pub pull_data: Option<String>,
+    pub push: Option<String>,
+    pub hub_token: Option<String>,
 }
 
 /// Where the base model comes from.
@@ -148,12 +173,18 @@ pub struct Checkpoints {
 }
 
 /// The machine that the run may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Compute {
     pub device: Device,
     pub threads: Option<u32>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Those that the training pod asks for, in a cluster.
+    pub gpus: u32,
+    pub queue_name: Option<String>,
+    pub priority_class_name: Option<String>,
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
 }
 
 /// Where the result goes.

@@ -4,6 +4,7 @@
 //! Types and ranges of single fields are the schema's ([`crate::schema`]); this module adds the rules that
 //! need more than one field, and parses names. Rules that need the model or the data are `plan`'s.
 
+mod cluster;
 mod data;
 mod training;
 
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 
 use crate::fault::Fault;
 use crate::names::{HubRepository, ImageReference, NameError, WorkspaceName, parse_bytes};
-use crate::run_spec::{EarlyStopping, Method};
+use crate::run_spec::{Device, EarlyStopping, Method};
 use crate::schema;
 use crate::valid::{Checkpoints, Compute, ModelSource, Output, Workspace};
 use crate::workspace::{self, FineTuneWorkspace, FineTuneWorkspaceSpec};
@@ -35,6 +36,8 @@ pub fn validate(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
     let checkpoints = spec.checkpoints.clone().unwrap_or_default();
     let compute = compute(spec.compute.as_ref(), &mut faults);
     let output = output(spec.output.as_ref(), &mut faults);
+    let limits = cluster::limits(spec.limits.as_ref(), &mut faults);
+    let secrets = cluster::secrets(spec, &mut faults);
     match (name, base_model, data, adapter, output) {
         (Some(name), Some(base_model), Some(data), Some(adapter), Some(output))
             if faults.0.is_empty() =>
@@ -55,6 +58,9 @@ pub fn validate(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
                 },
                 compute,
                 output,
+                limits,
+                secrets,
+                suspend: spec.suspend,
             })
         }
         _ => Err(faults.0),
@@ -156,7 +162,21 @@ fn compute(raw: Option<&workspace::ComputeSpec>, faults: &mut Faults) -> Compute
     let raw = raw.cloned().unwrap_or_default();
     let memory = raw.memory.as_deref();
     let memory = memory.and_then(|text| faults.name("spec.compute.memory", parse_bytes(text)));
-    Compute { device: raw.device, threads: raw.cpu, memory }
+    let gpus = raw.gpus.unwrap_or(0);
+    if gpus > 0 && raw.device == Device::Cpu {
+        let hint = "remove one of them";
+        faults.add("spec.compute", "gpus and device: CPU exclude each other", hint);
+    }
+    Compute {
+        device: raw.device,
+        threads: raw.cpu,
+        memory,
+        gpus,
+        queue_name: raw.queue_name,
+        priority_class_name: raw.priority_class_name,
+        node_selector: raw.node_selector,
+        tolerations: raw.tolerations,
+    }
 }
 
 fn output(raw: Option<&workspace::OutputSpec>, faults: &mut Faults) -> Option<Output> {

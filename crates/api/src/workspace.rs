@@ -9,6 +9,7 @@
 #![expect(unreachable_pub, reason = "KubeSchema derives a copy of each struct that nobody sees")]
 
 mod data;
+mod limits;
 mod run;
 mod source;
 mod status;
@@ -21,9 +22,12 @@ pub use crate::run_spec::{
     Device, Duplicates, Format, LoraBias, Metric, Overlong, Precision, Schedule,
 };
 pub use data::{ColumnsSpec, DataSpec, TemplateSpec};
+pub use limits::LimitsSpec;
 pub use run::{CheckpointsSpec, ComputeSpec, EarlyStoppingSpec, EvaluationSpec, OutputSpec};
 pub use source::{DataSource, HeldOutSource, HuggingFaceRepository, ModelSource};
-pub use status::{AdapterStatus, FineTuneWorkspaceStatus, Phase, Progress};
+pub use status::{
+    AdapterStatus, Attempt, FineTuneWorkspaceStatus, Phase, Progress, Resolved, Score,
+};
 pub use training::{AdapterSpec, FullSpec, HyperparametersSpec, LoraSpec, MethodSpec, SftSpec};
 
 /// Group and version of everything that Anneal defines.
@@ -49,7 +53,10 @@ pub const KIND: &str = "FineTuneWorkspace";
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the run is in its life"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary", description = "Steps done, of all"),
     printcolumn(name = "Loss", type_ = "number", json_path = ".status.progress.trainLoss", description = "Training loss of the last step"),
+    printcolumn(name = "GPU", type_ = "integer", json_path = ".spec.compute.gpus", description = "GPUs asked for"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = "1"),
+    printcolumn(name = "Left", type_ = "integer", json_path = ".status.progress.etaSeconds", description = "Seconds left", priority = "1"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = "1"),
     printcolumn(name = "Adapter", type_ = "string", json_path = ".status.adapter.digest", priority = "1")
 )]
@@ -93,4 +100,14 @@ pub struct FineTuneWorkspaceSpec {
     /// Where the adapter goes. When unset, into the run's folder as an OCI layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputSpec>,
+
+    /// How long the run may take, how often it is tried again, and when its pods are cleared away. In a
+    /// cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
+
+    /// Holds the run: no pod runs while this is true, and the run goes on when it is false again. In a
+    /// cluster only.
+    #[serde(default)]
+    pub suspend: bool,
 }

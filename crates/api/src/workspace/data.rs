@@ -57,6 +57,12 @@ pub struct DataSpec {
     /// test example is learned by heart. `Fault`: the run is refused and the copy named. `Keep`: it stays.
     #[serde(default)]
     pub duplicates: Duplicates,
+
+    /// Secret of type `kubernetes.io/dockerconfigjson` in the workspace's namespace, with which images of
+    /// data are pulled. In a cluster only; a local run reads Docker's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub pull_secret: Option<String>,
 }
 
 /// Names of the columns (or JSON keys) that play each role.

@@ -1,5 +1,8 @@
 //! What happens around the training: scoring, checkpoints, the machine, the output.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Toleration;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +64,8 @@ pub struct CheckpointsSpec {
 }
 
 /// The machine that the run may use.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!(has(self.gpus) && self.gpus > 0 && has(self.device) && self.device == 'CPU')").message("gpus and device: CPU exclude each other"))]
 #[serde(rename_all = "camelCase")]
 pub struct ComputeSpec {
     /// Where the arithmetic runs: `Auto` (a GPU where the machine has one), `CPU` or `CUDA`.
@@ -77,6 +81,29 @@ pub struct ComputeSpec {
     /// unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+
+    /// GPUs that the training pod asks for. None when unset. In a cluster only; preflight never has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 64))]
+    pub gpus: Option<u32>,
+
+    /// The Kueue `LocalQueue` that admits the run. When unset, the run starts at once. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub queue_name: Option<String>,
+
+    /// The priority class of the pods. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub priority_class_name: Option<String>,
+
+    /// Labels that the training pod's node must have. In a cluster only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints of nodes that the training pod tolerates. In a cluster only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
 }
 
 /// Where the result goes.
@@ -84,10 +111,16 @@ pub struct ComputeSpec {
 #[serde(rename_all = "camelCase")]
 pub struct OutputSpec {
     /// Repository that the adapter is pushed to, such as `registry.example.com/team/snippets`. Its tag is
-    /// the revision when the reference has none. Credentials are those of Docker's configuration. When
-    /// unset, the image is written into the run's folder as an OCI layout.
+    /// the revision when the reference has none. Credentials are those of Docker's configuration, or of
+    /// `pushSecret` in a cluster. When unset, the image is written into the run's folder as an OCI layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+
+    /// Secret of type `kubernetes.io/dockerconfigjson` in the workspace's namespace, with which the
+    /// adapter is pushed. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub push_secret: Option<String>,
 
     /// The run's folder: events, checkpoints, adapter, report. `.anneal/NAME` when unset. Local runs only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

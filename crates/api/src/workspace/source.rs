@@ -21,9 +21,15 @@ pub struct ModelSource {
     /// A repository on the Hugging Face hub, or on the server that `HF_ENDPOINT` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hugging_face: Option<HuggingFaceRepository>,
+
+    /// Secret of type `kubernetes.io/dockerconfigjson` in the workspace's namespace, with which `image`
+    /// is pulled. In a cluster only; a local run reads Docker's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub pull_secret: Option<String>,
 }
 
-/// A repository on the Hugging Face hub. A token is read from `HF_TOKEN`.
+/// A repository on the Hugging Face hub. A local run reads a token from `HF_TOKEN`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HuggingFaceRepository {
@@ -35,6 +41,11 @@ pub struct HuggingFaceRepository {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub revision: Option<String>,
+
+    /// Secret in the workspace's namespace whose key `token` holds a token. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub token_secret: Option<String>,
 }
 
 /// Files with examples: JSONL, JSON, CSV, TSV or Parquet, plain or with `.gz` or `.zst`, told by their

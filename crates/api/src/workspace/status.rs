@@ -1,6 +1,6 @@
 //! What the operator reports of a workspace. A local run shows the same on the terminal.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +28,21 @@ pub struct FineTuneWorkspaceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 
+    /// What preflight found out: the size of the data, and what the run will take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+
+    /// Scores of generated answers on the test examples.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evaluation: Vec<Score>,
+
     /// The published adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
+
+    /// Every start of the training of this revision, the last one at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
 }
 
 /// Where a run is in its life.
@@ -83,4 +95,50 @@ pub struct AdapterStatus {
     /// Bytes of all layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+}
+
+/// What preflight found out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// Training examples.
+    pub examples: u64,
+    /// Tokens of all training steps.
+    pub training_tokens: u64,
+    /// Bytes of memory at the peak.
+    pub memory: u64,
+    /// Seconds of training, scoring and generation on the machine that preflight ran on.
+    pub seconds: u64,
+}
+
+/// One score of generated answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Score {
+    /// The metric's name, such as `MacroF1`.
+    pub metric: String,
+    /// Score of the base model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<f64>,
+    /// Score of the tuned model.
+    pub tuned: f64,
+}
+
+/// One start of the training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// The Job that ran it.
+    pub job: String,
+    /// When its pod was allowed to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Time>,
+    /// `Running`, `Succeeded`, or why it ended, such as `OutOfMemory`.
+    pub outcome: String,
+    /// Why it ended, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }

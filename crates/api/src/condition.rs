@@ -1,0 +1,93 @@
+//! Types of conditions, and the reasons that they give.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// kstatus: the workspace is what its spec asks for.
+pub const READY: &str = "Ready";
+/// kstatus: the operator is at work, or waits for something that will come.
+pub const RECONCILING: &str = "Reconciling";
+/// kstatus: nothing will happen until somebody does something.
+pub const STALLED: &str = "Stalled";
+/// As of a Job: the adapter is published.
+pub const COMPLETE: &str = "Complete";
+/// As of a Job: the run ended without an adapter.
+pub const FAILED: &str = "Failed";
+/// As of a Job: no pod may run.
+pub const SUSPENDED: &str = "Suspended";
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Why a workspace is where it is: the reason of its `Ready` condition.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Reason { $($(#[$doc])* $name),* }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word in the condition.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The spec holds faults, or asks for what only a local run has.
+    InvalidSpec,
+    /// A secret that the spec names is missing or not what it must be.
+    InvalidSecret,
+    /// `spec.suspend` is true.
+    SuspendedByUser,
+    /// The preflight pod is at work.
+    PreflightRunning,
+    /// The queue has not admitted the run yet.
+    AwaitingAdmission,
+    /// The pod is about to start.
+    Starting,
+    /// No node takes the pod; the message is the scheduler's.
+    Unschedulable,
+    /// The pod was refused: a quota, or an admission rule.
+    PodRefused,
+    /// An image cannot be pulled.
+    ImagePullFailed,
+    /// The container cannot be started.
+    ContainerNotStarting,
+    /// The trainer reads model and data, and trains.
+    Training,
+    /// The trainer scores the test examples.
+    Evaluating,
+    /// The adapter is being pushed, or the registry asked for it.
+    Publishing,
+    /// The registry does not answer.
+    RegistryUnreachable,
+    /// An attempt ended, and the next one is about to start.
+    Retrying,
+    /// The adapter is in the registry.
+    Succeeded,
+    /// Data or configuration that cannot be trained on.
+    InvalidData,
+    /// A registry or a hub refused the credential.
+    CredentialRefused,
+    /// Memory did not suffice, not even with a smaller micro-batch.
+    OutOfMemory,
+    /// Input or output failed again and again.
+    InputOutputFailed,
+    /// The trainer was stopped or killed more often than allowed.
+    Interrupted,
+    /// The run took longer than `limits.deadline`.
+    DeadlineExceeded,
+    /// A mistake in the trainer.
+    InternalError,
+    /// The registry does not have what the trainer says that it pushed.
+    AdapterMissing,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
