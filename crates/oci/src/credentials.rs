@@ -137,7 +137,7 @@ fn lookup_fault(error: CredentialRetrievalError) -> Lookup {
             Lookup::Failed(format!("`{helper}` says: {}", last.trim()))
         }
         E::HelperCommunicationError => {
-            Lookup::Failed("it is not on PATH or cannot be run".to_owned())
+            Lookup::Failed("it is not on PATH or ended at once".to_owned())
         }
         E::MalformedHelperResponse => Lookup::Failed("its answer makes no sense".to_owned()),
         E::CredentialDecodingError | E::CredentialMismatchError | E::ConfigReadError => {

@@ -54,16 +54,16 @@ fn a_credential_helper_is_asked() {
         assert!(refused.stderr.contains("hint: the credential in "), "{}", refused.stderr);
         assert!(!refused.stderr.contains("wr0ng"), "{}", refused.stderr);
         // A helper that knows nothing is the same as none; one that fails is not.
-        let unknown = run("echo credentials not found in native keychain; exit 1");
+        let unknown = run("read host; echo credentials not found in native keychain; exit 1");
         assert!(unknown.stderr.contains("hint: no credential for"), "{}", unknown.stderr);
-        let failed = run("echo s3cret-word; echo the keychain is locked >&2; exit 1");
+        let failed = run("read host; echo s3cret-word; echo the keychain is locked >&2; exit 1");
         assert_eq!(failed.code, 11);
         assert!(failed.stderr.contains("says: the keychain is locked"), "{}", failed.stderr);
         assert!(!failed.stderr.contains("s3cret"), "{}", failed.stderr);
     }
     let missing = Ran::of(&mut push(&project, &registry)).unwrap();
     assert_eq!(missing.code, 11);
-    assert!(missing.stderr.contains("it is not on PATH"), "{}", missing.stderr);
+    assert!(missing.stderr.contains("it is not on PATH or ended at once"), "{}", missing.stderr);
     project.write("docker/config.json", "[1").unwrap();
     let broken = Ran::of(&mut push(&project, &registry)).unwrap();
     assert!(broken.stderr.contains("config.json: line 1: not a JSON object"), "{}", broken.stderr);
