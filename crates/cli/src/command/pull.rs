@@ -23,9 +23,10 @@ pub(crate) fn run(args: &PullArgs) -> Result<(), Failure> {
         Output::Text => {
             let size = format::bytes(pulled.bytes);
             let there = if pulled.was_there { ", which were there" } else { "" };
+            let noun = if pulled.files == 1 { "file" } else { "files" };
             say!(
-                "pulled   {} files, {size}{there}, into {}",
-                pulled.files,
+                "pulled   {} {noun}, {size}{there}, into {}",
+                format::count(pulled.files),
                 pulled.folder.display()
             );
             say!("digest   {}", pulled.digest);
