@@ -58,6 +58,11 @@ impl Positions {
     }
 }
 
+/// A workspace as YAML.
+pub fn to_text(workspace: &FineTuneWorkspace) -> String {
+    serde_yaml::to_string(workspace).expect("a workspace holds nothing that YAML cannot")
+}
+
 /// Reads and validates a workspace. `file` is the name to show; `text` its content.
 pub fn load(file: &str, text: &str) -> Result<(Workspace, Document), Vec<Fault>> {
     let (workspace, positions, mut faults) = read(file, text);

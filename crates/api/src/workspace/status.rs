@@ -40,7 +40,7 @@ pub struct FineTuneWorkspaceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
 
-    /// Every start of the training of this revision, the last one at the end.
+    /// Every start of this revision's training, the last one at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
 }
@@ -128,9 +128,9 @@ pub struct Score {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// The Job that ran it.
-    pub job: String,
-    /// When its pod was allowed to start.
+    /// The pod that ran it.
+    pub pod: String,
+    /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Time>,
     /// When it ended.
