@@ -97,7 +97,7 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         original_max_position_embeddings: i64,
     },
-    /// YaRN. `attention_factor` multiplies cosine and sine.
+    /// `YaRN`. `attention_factor` multiplies cosine and sine.
     Yarn {
         factor: f64,
         original_max_position_embeddings: i64,
@@ -121,6 +121,7 @@ pub enum RopeScaling {
 }
 
 /// Everything that shapes a model.
+#[expect(clippy::struct_excessive_bools, reason = "the fields are the configuration's own")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     pub model_type: ModelType,

@@ -27,6 +27,9 @@ pub struct Tokenizer {
     chat: Option<ChatTemplate>,
 }
 
+/// Start and end of each token in the bytes of a text.
+pub type Offsets = Vec<(usize, usize)>;
+
 /// Why a tokenizer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -105,21 +108,21 @@ impl Tokenizer {
             ModelFiles::Folder(folder) => folder::read(files, folder)?,
             ModelFiles::Gguf(path) => gguf::read(path)?,
         };
-        Self::assemble(files, inner, description)
+        Self::assemble(files, inner, &description)
     }
 
     fn assemble(
         files: &ModelFiles,
         mut inner: Inner,
-        description: Description,
+        description: &Description,
     ) -> Result<Self, TokenizerError> {
         let path = files.path();
         // Texts are cut and padded elsewhere, or not at all.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
-        let ids = special::resolve(path, &mut inner, &description)?;
-        special::set_post_processor(path, &mut inner, &description, &ids)?;
-        let eos = special::ends(path, &inner, &description, &ids)?;
+        let ids = special::resolve(path, &mut inner, description)?;
+        special::set_post_processor(path, &mut inner, description, &ids)?;
+        let eos = special::ends(path, &inner, description, &ids)?;
         let template = |name: &str| description.templates.get(name);
         let chat = template("default").map(|source| {
             let chat = ChatTemplate::new(source, description.special.clone());
@@ -154,7 +157,7 @@ impl Tokenizer {
         &self,
         text: &str,
         add_special: bool,
-    ) -> Result<(Vec<u32>, Vec<(usize, usize)>), TokenizerError> {
+    ) -> Result<(Vec<u32>, Offsets), TokenizerError> {
         let encoding = self.inner.encode(text, add_special).map_err(failed("encode a text"))?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
     }

@@ -16,7 +16,7 @@ const NAME: &str = "smollm2-135m-instruct.gguf";
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 const BYTES: u64 = 98_362_432;
 
-/// SmolLM2-135M-Instruct as a Q4_1 GGUF file, downloaded the first time.
+/// SmolLM2-135M-Instruct as a `Q4_1` GGUF file, downloaded the first time.
 ///
 /// Several processes may ask at once: one downloads, the others wait.
 pub fn smollm2() -> Result<PathBuf> {

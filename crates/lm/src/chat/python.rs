@@ -42,6 +42,7 @@ fn unix_now() -> i64 {
 }
 
 /// `json.dumps(value, ensure_ascii=…, indent=…, separators=…, sort_keys=…)`.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of a filter")]
 fn to_json(value: &minijinja::Value, arguments: Kwargs) -> Result<minijinja::Value, Error> {
     if value.is_undefined() {
         return Err(Error::new(ErrorKind::BadSerialization, "there is no such value"));

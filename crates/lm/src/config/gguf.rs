@@ -211,7 +211,7 @@ fn scaling(keys: &Keys<'_>, positions: i64) -> Result<RopeScaling, ConfigError> 
             beta_slow: keys.float("rope.scaling.yarn_beta_slow").unwrap_or(1.0),
             attention_factor: keys
                 .float("rope.scaling.attn_factor")
-                .filter(|&value| value != 1.0)
+                .filter(|&value| (value - 1.0).abs() > f64::EPSILON)
                 .unwrap_or_else(|| yarn_scale(factor, 1.0)),
             truncate: true,
         }),

@@ -146,7 +146,7 @@ fn yarn(
     })
 }
 
-/// YaRN's factor on cosine and sine for a context `factor` times as long.
+/// `YaRN`'s factor on cosine and sine for a context `factor` times as long.
 pub(super) fn yarn_scale(factor: f64, scale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 }
 }

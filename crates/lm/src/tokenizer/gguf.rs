@@ -1,7 +1,7 @@
 //! The tokenizer inside a GGUF file: vocabulary, merges or scores, and the name of the way text is split.
 //!
 //! It is rebuilt as transformers' converter does, with what a GGUF leaves out and the original tokenizers
-//! have put back: single digits for SmolLM, NFC for Qwen, whole words before merges for Llama 3.
+//! have put back: single digits for `SmolLM`, NFC for Qwen, whole words before merges for Llama 3.
 
 mod bytes;
 mod merges;
@@ -145,12 +145,11 @@ fn gemma(from: &Vocabulary) -> tokenizers::Result<Inner> {
         .iter()
         .map(|token| if blank(token) { SPACE.repeat(token.chars().count()) } else { token.clone() })
         .collect();
-    let merges = match &from.merges {
-        Some(lines) => merges::parse(lines)?,
-        None => {
-            let order: Vec<f64> = (0..tokens.len()).map(|index| -(index as f64)).collect();
-            merges::derive(&tokens, &order)
-        }
+    let merges = if let Some(lines) = &from.merges {
+        merges::parse(lines)?
+    } else {
+        let order: Vec<f64> = (0..tokens.len()).map(|index| -(index as f64)).collect();
+        merges::derive(&tokens, &order)
     };
     let model = byte_fallback(&tokens, merges).unk_token("<unk>".to_owned()).build()?;
     let mut inner = Inner::new(model);

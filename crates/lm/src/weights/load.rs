@@ -36,11 +36,11 @@ pub(super) fn load(
     let target = Tensor::f_empty(entry.shape.as_slice(), (kind, Device::Cpu)).map_err(torch)?;
     let units = Units::new(stored, entry);
     let flat = target.f_view([-1_i64]).map_err(torch)?;
-    let fill = |part: Range<usize>, target: Tensor| {
+    let decode = |part: Range<usize>, target: Tensor| {
         let mut job = Job { file, bytes: &file.bytes()[entry.range.clone()], entry, stored, units };
         job.fill(part, &target)
     };
-    let outcome = spread(&flat, units, fill);
+    let outcome = spread(&flat, units, decode);
     file.drop_pages(entry.range.clone());
     outcome.map_err(|fault| match fault {
         PieceFault::Torch(source) => torch(source),
@@ -115,10 +115,9 @@ fn spread(
             .map(|(part, target)| scope.spawn(move || fill(part, target)))
             .collect();
         // The first part's fault is told, so that the message does not depend on timing.
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     })
 }
 

@@ -47,9 +47,9 @@ fn layer_part(part: &str, model: ModelType) -> Option<&'static str> {
         "attn_output" => "self_attn.o_proj",
         "attn_q_norm" => "self_attn.q_norm",
         "attn_k_norm" => "self_attn.k_norm",
-        "post_attention_norm" => "post_attention_layernorm",
         "ffn_norm" if gemma => "pre_feedforward_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
+        // Gemma's own name for it, and everybody else's.
+        "post_attention_norm" | "ffn_norm" => "post_attention_layernorm",
         "post_ffw_norm" => "post_feedforward_layernorm",
         "ffn_gate" => "mlp.gate_proj",
         "ffn_up" if model == ModelType::Phi3 => "mlp.gate_up_proj",

@@ -32,7 +32,7 @@ fn model(change: impl FnOnce(&mut BTreeMap<String, Tensor>), shards: usize) -> t
 
 fn save(folder: &Path, tensors: &BTreeMap<String, Tensor>, shards: usize) {
     if shards == 1 {
-        let pairs: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor)).collect();
+        let pairs: Vec<_> = tensors.iter().collect();
         Tensor::write_safetensors(&pairs, folder.join("model.safetensors")).unwrap();
         return;
     }

@@ -1,7 +1,7 @@
 //! Base models as files: every expected value comes from transformers, gguf-py or tokenizers
 //! (`tests/numerics/scripts/make_file_fixtures.py`).
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod archs;
 mod bad_files;
