@@ -54,7 +54,8 @@ impl FromStr for Target {
         if let Some(rest) = text.strip_prefix("oci:") {
             return layout(rest).map_err(fault);
         }
-        let reference: Reference = text.parse().map_err(|e| fault(registry_fault(&e)))?;
+        let parsed = text.parse();
+        let reference: Reference = parsed.map_err(|e| fault(registry_fault(text, &e)))?;
         match reference.digest() {
             Some(digest) if hex_part(digest).is_none() => {
                 Err(fault("a digest is `sha256:` and 64 lower-case hexadecimal digits"))
@@ -64,9 +65,13 @@ impl FromStr for Target {
     }
 }
 
-fn registry_fault(error: &ParseError) -> &'static str {
+fn registry_fault(text: &str, error: &ParseError) -> &'static str {
+    const LOWER_CASE: &str = "a repository has lower-case letters only";
     match error {
-        ParseError::NameContainsUppercase => "a repository has lower-case letters only",
+        ParseError::NameContainsUppercase => LOWER_CASE,
+        ParseError::ReferenceInvalidFormat if text.to_lowercase().parse::<Reference>().is_ok() => {
+            LOWER_CASE
+        }
         ParseError::NameEmpty => "the repository is missing",
         ParseError::NameTooLong => "the repository is longer than 255 characters",
         ParseError::TagInvalidFormat => "the tag is malformed",

@@ -174,6 +174,38 @@ fn a_login_is_asked_for_and_used() {
 }
 
 #[test]
+fn tokens_of_a_service_are_fetched_and_used() {
+    if !needs_go("tokens_of_a_service_are_fetched_and_used") {
+        return;
+    }
+    let registry = Registry::with_tokens("ann", "s3cret-word").unwrap();
+    let scene = Scene::new();
+    let (image, to) = (scene.image(), target(&registry, "team/adapter:v1"));
+    // Without a login a token may be had, and it is not one for pushing.
+    for error in [
+        oci::blocking::check_push(&to, &scene.options()).unwrap_err(),
+        oci::blocking::push(&image, &to, &scene.options()).unwrap_err(),
+    ] {
+        assert_eq!(error.class(), Class::Refused);
+        assert!(said(&error).contains("hint: no credential for"), "{}", said(&error));
+    }
+    let wrong = scene.logged_in(&registry, "ann", "wr0ng-word");
+    let error = oci::blocking::check_push(&to, &wrong).unwrap_err();
+    assert_eq!(error.class(), Class::Refused);
+    let text = said(&error);
+    assert!(text.contains("cannot log in to") && text.contains("wrong password"), "{text}");
+    assert!(!format!("{text}{error:?}").contains("wr0ng-word"), "{text}");
+
+    let right = scene.logged_in(&registry, "ann", "s3cret-word");
+    oci::blocking::check_push(&to, &right).unwrap();
+    oci::blocking::push(&image, &to, &right).unwrap();
+    // And pulling needs no login.
+    fs::remove_dir_all(scene.path("docker")).unwrap();
+    scene.pull(&to, &scene.options()).unwrap();
+    scene.assert_pulled();
+}
+
+#[test]
 fn a_private_authority_is_trusted_when_named() {
     if !needs_go("a_private_authority_is_trusted_when_named") {
         return;

@@ -1,4 +1,4 @@
-//! The real `distribution` registry on a loopback port: open, with a login, or with TLS.
+//! The real `distribution` registry on a loopback port: open, with a login, with tokens, or with TLS.
 //!
 //! It is built once from the Go module in `tests/cluster/tools/registry`, into the cache. Each test
 //! has its own registry with its own storage; both are gone when it is dropped.
@@ -16,8 +16,11 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use tempfile::TempDir;
 
 mod build;
+mod token;
 
 pub use build::{binary, needs_go};
+
+use token::{NAME, TokenService};
 
 /// Longest wait for a started registry.
 const START: Duration = Duration::from_secs(30);
@@ -31,6 +34,7 @@ pub struct Registry {
     child: Option<Child>,
     port: u16,
     tls: bool,
+    tokens: Option<TokenService>,
 }
 
 impl Registry {
@@ -44,23 +48,39 @@ impl Registry {
         Self::new(Some((user, password)), false)
     }
 
+    /// Anybody may pull and only this user may push, by tokens of a service beside the registry, as
+    /// public registries do it.
+    pub fn with_tokens(user: &str, password: &str) -> Result<Self> {
+        let mut registry = Self::stopped()?;
+        let certificate = registry.folder.path().join("token.pem");
+        registry.tokens = Some(TokenService::start(user, password, &certificate)?);
+        registry.start()?;
+        Ok(registry)
+    }
+
     /// Anybody may push and pull, over https with a certificate of a private authority.
     pub fn with_tls() -> Result<Self> {
         Self::new(None, true)
     }
 
     fn new(login: Option<(&str, &str)>, tls: bool) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a folder for a registry")?;
+        let mut registry = Self::stopped()?;
+        registry.tls = tls;
+        let folder = registry.folder.path();
         if let Some((user, password)) = login {
             let hash = bcrypt::hash(password, COST).context("cannot hash the password")?;
-            fs::write(folder.path().join("htpasswd"), format!("{user}:{hash}\n"))?;
+            fs::write(folder.join("htpasswd"), format!("{user}:{hash}\n"))?;
         }
         if tls {
-            certificates(folder.path())?;
+            certificates(folder)?;
         }
-        let mut registry = Self { folder, child: None, port: 0, tls };
         registry.start()?;
         Ok(registry)
+    }
+
+    fn stopped() -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder for a registry")?;
+        Ok(Self { folder, child: None, port: 0, tls: false, tokens: None })
     }
 
     /// `127.0.0.1:PORT`, which begins the references of its images.
@@ -122,13 +142,20 @@ impl Registry {
             "  tls: {{certificate: \"{folder}/server.pem\", key: \"{folder}/server.key\"}}\n"
         );
         let login = format!("auth:\n  htpasswd: {{realm: test, path: \"{folder}/htpasswd\"}}\n");
+        let tokens = self.tokens.as_ref().map_or_else(String::new, |tokens| {
+            format!(
+                "auth:\n  token: {{realm: \"http://{}/token\", service: {NAME}, issuer: {NAME}, \
+                 rootcertbundle: \"{folder}/token.pem\"}}\n",
+                tokens.address
+            )
+        });
         let has_login = self.folder.path().join("htpasswd").exists();
         format!(
             "version: 0.1\n\
              log: {{level: info, formatter: text}}\n\
              storage:\n  filesystem: {{rootdirectory: \"{folder}/storage\"}}\n  \
              delete: {{enabled: true}}\n\
-             http:\n  addr: \"127.0.0.1:{}\"\n  secret: the-same-after-a-restart\n{}{}",
+             http:\n  addr: \"127.0.0.1:{}\"\n  secret: the-same-after-a-restart\n{}{}{tokens}",
             self.port,
             if self.tls { tls.as_str() } else { "" },
             if has_login { login.as_str() } else { "" },
