@@ -2,9 +2,10 @@
 //! trainer in a pod and `anneal run` on a laptop publish by this same code.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use api::RunSpec;
+use api::run_spec::HeldOut;
 use oci::image::{MODELS, annotation};
 use oci::{Error, Folder, Image, Options, Pushed, Target};
 use train::{ExitClass, Outcome};
@@ -49,8 +50,8 @@ pub fn pack(folder: &Path, annotations: &BTreeMap<String, String>) -> Result<Ima
 fn annotations(outcome: &Outcome, origin: &Origin<'_>) -> BTreeMap<String, String> {
     let spec = origin.spec;
     let mut annotations = BTreeMap::from([
-        (annotation::BASE_MODEL.to_owned(), spec.base_model.reference.clone()),
-        (annotation::RUN_SPEC_DIGEST.to_owned(), spec.revision.clone()),
+        (annotation::BASE_MODEL.to_owned(), anywhere(&spec.base_model.reference)),
+        (annotation::RUN_SPEC_DIGEST.to_owned(), run_spec_digest(spec)),
     ]);
     let digests = [
         (annotation::BASE_MODEL_DIGEST, spec.base_model.digest.as_deref()),
@@ -68,4 +69,26 @@ fn annotations(outcome: &Outcome, origin: &Origin<'_>) -> BTreeMap<String, Strin
         annotations.insert(annotation::METRICS.to_owned(), text);
     }
     annotations
+}
+
+/// The last part of a path, as the rest means nothing elsewhere; any other reference as it is.
+fn anywhere(reference: &str) -> String {
+    let path = Path::new(reference);
+    let name = path.file_name().filter(|_| path.exists());
+    name.map_or_else(|| reference.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Digest of what the run was told, without the paths of this machine.
+fn run_spec_digest(spec: &RunSpec) -> String {
+    let mut spec = spec.clone();
+    spec.base_model.path = PathBuf::new();
+    spec.base_model.reference = anywhere(&spec.base_model.reference);
+    spec.output.dir = PathBuf::new();
+    spec.data.train.clear();
+    for held_out in [&mut spec.data.validation, &mut spec.data.test] {
+        if let HeldOut::Files(files) = held_out {
+            files.clear();
+        }
+    }
+    oci::sha256(&serde_json::to_vec(&spec).unwrap_or_default())
 }

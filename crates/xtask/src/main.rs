@@ -4,8 +4,12 @@
 
 #![expect(clippy::print_stdout, reason = "these tasks talk to a person")]
 
+mod bench;
+mod bench;
 mod fetch;
+mod generate;
 mod libtorch;
+mod peer;
 mod quickstart;
 mod review_data;
 mod setup;
@@ -33,6 +37,13 @@ enum Task {
     Test,
     /// What CI runs: `test`, with everything that was left out being a failure
     Ci,
+    /// Write the generated files (custom resource definitions)
+    Gen,
+    /// Measure against the Python peer
+    Bench {
+        #[command(subcommand)]
+        which: bench::Which,
+    },
 }
 
 fn main() -> ExitCode {
@@ -41,6 +52,9 @@ fn main() -> ExitCode {
         Task::Quickstart => quickstart::run(),
         Task::Test => test::run(test::Strictness::from_env()),
         Task::Ci => test::run(test::Strictness::NothingLeftOut),
+        Task::Bench { what: Bench::Sft(sft) } => sft.run(),
+        Task::Gen => generate::run(),
+        Task::Bench { which } => bench::run(&which),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

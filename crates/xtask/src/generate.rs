@@ -1,0 +1,17 @@
+//! `cargo xtask gen`: writes what is generated from the code. The test that finds it stale is the one
+//! that writes it.
+
+use anyhow::Result;
+
+use crate::shell;
+
+/// Writes the custom resource definitions into `deploy/crds`.
+pub(crate) fn run() -> Result<()> {
+    shell::stage("custom resource definitions", || {
+        let test = "the_committed_crd_is_the_one_that_the_types_give";
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--quiet", "--release", "--package", "api", "--test", "rules", test]);
+        shell::output(cargo.env("UPDATE_GOLDEN", "1"))?;
+        Ok(())
+    })
+}
