@@ -1,6 +1,7 @@
 //! Starts the real parts that tests need, so that nothing has to be mocked.
 
 pub mod base_model;
+pub mod cluster;
 pub mod hub;
 pub mod left_out;
 pub mod python;
