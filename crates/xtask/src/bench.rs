@@ -8,10 +8,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use crate::shell;
+use crate::{peer, shell};
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Which {
+    /// Supervised fine-tuning with LoRA, against transformers, PEFT and TRL
+    Sft(Sft),
+}
+
+pub(crate) fn run(which: &Which) -> Result<()> {
+    let Which::Sft(sft) = which;
+    sft.run()
+}
 
 /// What is compared.
 #[derive(Debug, Args)]
@@ -93,9 +105,9 @@ const MEASURES: [Measure; 3] = [
 const SAME_LOSS: f64 = 1e-2;
 
 impl Sft {
-    pub(crate) fn run(&self) -> Result<()> {
+    fn run(&self) -> Result<()> {
         let folder = shell::cache()?.join("bench");
-        let python = shell::stage("the peer's Python packages (4.5 GB)", peer)?;
+        let python = shell::stage("the peer's Python packages (4.5 GB)", peer::python)?;
         let anneal = shell::stage("Anneal's side", build)?;
         let (model, rows) = shell::stage("model and rows", || self.inputs(&python, &folder))?;
         let order = folder.join("order.json");
@@ -175,22 +187,6 @@ impl Sft {
     }
 }
 
-/// The peer's interpreter; made and filled from the pinned list where it is not there.
-fn peer() -> Result<PathBuf> {
-    let folder = shell::cache()?.join("venv-peer");
-    let python = folder.join("bin").join("python");
-    let stamp = folder.join("bench.txt");
-    let wanted = std::fs::read_to_string(script("requirements.txt"))?;
-    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
-        return Ok(python);
-    }
-    shell::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--no-cache-dir", "--requirement"];
-    shell::run(Command::new(&python).args(pip).arg(script("requirements.txt")))?;
-    std::fs::write(&stamp, wanted)?;
-    Ok(python)
-}
-
 fn build() -> Result<PathBuf> {
     let what = ["build", "--release", "--package", "tests-numerics", "--example", "bench_sft"];
     shell::run(shell::cargo().args(what))?;
@@ -198,7 +194,7 @@ fn build() -> Result<PathBuf> {
 }
 
 fn script(name: &str) -> PathBuf {
-    shell::workspace().join("tests").join("numerics").join("scripts").join(name)
+    shell::workspace().join(peer::SCRIPTS).join(name)
 }
 
 /// Runs one side and reads its last line.

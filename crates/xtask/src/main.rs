@@ -5,7 +5,6 @@
 #![expect(clippy::print_stdout, reason = "these tasks talk to a person")]
 
 mod bench;
-mod bench;
 mod fetch;
 mod generate;
 mod libtorch;
@@ -52,7 +51,6 @@ fn main() -> ExitCode {
         Task::Quickstart => quickstart::run(),
         Task::Test => test::run(test::Strictness::from_env()),
         Task::Ci => test::run(test::Strictness::NothingLeftOut),
-        Task::Bench { what: Bench::Sft(sft) } => sft.run(),
         Task::Gen => generate::run(),
         Task::Bench { which } => bench::run(&which),
     };
