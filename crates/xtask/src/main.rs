@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "these tasks talk to a person")]
 
 mod bench;
+mod cluster;
 mod fetch;
 mod generate;
 mod libtorch;
@@ -36,8 +37,13 @@ enum Task {
     Test,
     /// What CI runs: `test`, with everything that was left out being a failure
     Ci,
-    /// Write the generated files (custom resource definitions)
+    /// Write the generated files: custom resource definitions, roles, the chart's copies
     Gen,
+    /// Start or end a whole Kubernetes on this machine, with no Docker
+    Cluster {
+        #[command(subcommand)]
+        what: cluster::What,
+    },
     /// Measure against the Python peer
     Bench {
         #[command(subcommand)]
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(test::Strictness::from_env()),
         Task::Ci => test::run(test::Strictness::NothingLeftOut),
         Task::Gen => generate::run(),
+        Task::Cluster { what } => cluster::run(&what),
         Task::Bench { which } => bench::run(&which),
     };
     match result {
