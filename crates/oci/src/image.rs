@@ -12,7 +12,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::digest::{HashingReader, sha256};
-use crate::manifest::{CONFIG, Descriptor, ImageConfig, LAYER, MANIFEST, Manifest, RootFs};
+use crate::manifest::{
+    CONFIG, Descriptor, FILE_PATH, ImageConfig, LAYER, MANIFEST, Manifest, RootFs,
+};
 use crate::tar_stream::{Content, Entry, TarStream};
 
 /// Keys of annotations of a manifest.
@@ -87,6 +89,8 @@ pub struct Blob {
     pub digest: String,
     /// Bytes.
     pub size: u64,
+    /// The path that a ModelPack layer of one file gives it.
+    pub(crate) file_path: Option<String>,
     pub(crate) source: Source,
 }
 
@@ -148,6 +152,17 @@ impl Image {
 }
 
 impl Blob {
+    /// What a manifest describes, in a file on the disk.
+    pub(crate) fn in_file(descriptor: &Descriptor, file: PathBuf) -> Self {
+        Self {
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            file_path: descriptor.annotations.get(FILE_PATH).cloned(),
+            source: Source::File(file),
+        }
+    }
+
     /// Reads the blob from its start.
     pub(crate) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         Ok(match &self.source {
@@ -320,7 +335,8 @@ fn layer(files: Vec<Entry>) -> Result<Blob, ImageError> {
     let fault = |source| ImageError::Read { path: first.clone(), source };
     let tar = TarStream::new(&entries).map_err(fault)?;
     let (digest, size) = HashingReader::new(tar.open()).finish().map_err(fault)?;
-    Ok(Blob { media_type: LAYER.to_owned(), digest, size, source: Source::Tar(tar) })
+    let (media_type, source) = (LAYER.to_owned(), Source::Tar(tar));
+    Ok(Blob { media_type, digest, size, file_path: None, source })
 }
 
 fn assemble(mut layers: Vec<Blob>, annotations: BTreeMap<String, String>) -> Image {
@@ -351,6 +367,7 @@ fn config_blob(config: &ImageConfig) -> Blob {
         media_type: CONFIG.to_owned(),
         digest: sha256(&bytes),
         size: bytes.len() as u64,
+        file_path: None,
         source: Source::Bytes(bytes),
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::digest::{Hasher, hex_part, sha256};
-use crate::image::{Blob, Image, Source};
+use crate::image::{Blob, Image};
 use crate::manifest::{Descriptor, Document, INDEX, Index, Manifest, REF_NAME};
 use crate::options::{Event, Options};
 use crate::platform;
@@ -97,12 +97,7 @@ fn stored_image(path: &Path, bytes: Vec<u8>, manifest: &Manifest) -> Result<Imag
                 format!("{} has {size} bytes and not {}", descriptor.digest, descriptor.size);
             return Err(LayoutError::Damaged { path: path.to_owned(), reason });
         }
-        blobs.push(Blob {
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest.clone(),
-            size,
-            source: Source::File(file),
-        });
+        blobs.push(Blob::in_file(descriptor, file));
     }
     Ok(Image::stored(bytes.into(), manifest, blobs))
 }

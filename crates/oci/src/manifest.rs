@@ -21,12 +21,39 @@ pub(crate) const ACCEPTED: &[&str] = &[MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_
 /// The key of a tag in the index of a layout.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Whether a blob of this type is an archive of files. Compression is told from its first bytes.
-pub(crate) fn is_layer(media_type: &str) -> bool {
-    [LAYER, "application/vnd.docker.image.rootfs.diff.tar"]
-        .iter()
-        .filter_map(|plain| media_type.strip_prefix(plain))
-        .any(|rest| matches!(rest, "" | "+gzip" | ".gzip" | "+zstd" | ".zstd"))
+/// The key of a file's path, of a ModelPack layer that is a file.
+pub(crate) const FILE_PATH: &str = "org.cncf.model.filepath";
+
+/// How the files of a layer are told from its media type. Compression is told from its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LayerKind {
+    /// An archive of an image: it has the whole root folder.
+    Root,
+    /// An archive of ModelPack: it has the model's files alone.
+    Model,
+    /// One file of a model, as ModelPack stores it.
+    ModelFile,
+}
+
+impl LayerKind {
+    /// Nothing for what is not read: other kinds of layers, and ModelPack's code and data sets.
+    pub(crate) fn of(media_type: &str) -> Option<Self> {
+        let is_archive = |rest: &str| matches!(rest, "" | "+gzip" | ".gzip" | "+zstd" | ".zstd");
+        let image = [LAYER, "application/vnd.docker.image.rootfs.diff.tar"];
+        let mut rests = image.iter().filter_map(|plain| media_type.strip_prefix(plain));
+        if rests.any(is_archive) {
+            return Some(Self::Root);
+        }
+        let model = media_type.strip_prefix("application/vnd.cncf.model.")?;
+        let (part, form) = model.split_once(".v1.")?;
+        match (part, form.strip_prefix("tar")) {
+            ("weight" | "weight.config" | "doc", Some(rest)) if is_archive(rest) => {
+                Some(Self::Model)
+            }
+            ("weight" | "weight.config" | "doc", None) if form == "raw" => Some(Self::ModelFile),
+            _ => None,
+        }
+    }
 }
 
 /// A blob or manifest by its content.

@@ -13,12 +13,12 @@ use crate::digest::HashingReader;
 use crate::error::Error;
 use crate::image::{DATA, Image, MODELS, Source};
 use crate::layout;
-use crate::manifest::{CONFIG, DOCKER_CONFIG, ImageConfig, is_layer};
+use crate::manifest::{CONFIG, DOCKER_CONFIG, ImageConfig, LayerKind};
 use crate::options::Options;
 use crate::reference::Target;
 use crate::registry::{Connection, Operation};
 use crate::retry::retry;
-use crate::untar::{Allowance, UntarError, extract};
+use crate::untar::{Allowance, UntarError, Wanted, copy, extract};
 
 mod download;
 mod error;
@@ -148,7 +148,7 @@ async fn from_registry(
 /// Refuses an image none of whose layers is an archive.
 fn readable<'a>(types: impl Iterator<Item = &'a str>, reference: &str) -> Result<(), PullError> {
     let types: Vec<_> = types.collect();
-    if types.iter().any(|t| is_layer(t)) {
+    if types.iter().any(|t| LayerKind::of(t).is_some()) {
         return Ok(());
     }
     let found = types.first().map_or("", |t| *t).to_owned();
@@ -172,13 +172,19 @@ fn unpack(
     let into = place.fresh_root()?;
     let mut allowance = Allowance::new(what.max_bytes, what.max_files);
     for (number, blob) in image.layers().enumerate() {
-        if !is_layer(&blob.media_type) {
-            continue;
-        }
+        let Some(kind) = LayerKind::of(&blob.media_type) else { continue };
         let Source::File(path) = &blob.source else { continue };
         let file = File::open(path).map_err(place::io_fault("open", path))?;
         let layer = |kind| format!("layer {} of {reference} {kind}", number + 1);
-        let seen = match extract(file, &roots, &into, &mut allowance) {
+        let extracted = match kind {
+            LayerKind::Root => extract(file, Wanted::Under(&roots), &into, &mut allowance),
+            LayerKind::Model => extract(file, Wanted::AllAs(MODELS), &into, &mut allowance),
+            LayerKind::ModelFile => {
+                let name = blob.file_path.as_deref().unwrap_or_default();
+                copy(file, name, &into.join(MODELS), &mut allowance)
+            }
+        };
+        let seen = match extracted {
             // A damaged file is mostly no archive any more; the digest says which of the two.
             Err(error @ UntarError::Archive { .. }) => {
                 same(layer("as stored"), &blob.digest, digest_of(path)?)?;

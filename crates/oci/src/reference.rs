@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use crate::digest::hex_part;
 
+const DIGEST: &str = "a digest is `sha256:` and 64 lower-case hexadecimal digits";
+
 /// Used where a user names none.
 pub const DEFAULT_TAG: &str = "latest";
 
@@ -57,9 +59,7 @@ impl FromStr for Target {
         let parsed = text.parse();
         let reference: Reference = parsed.map_err(|e| fault(registry_fault(text, &e)))?;
         match reference.digest() {
-            Some(digest) if hex_part(digest).is_none() => {
-                Err(fault("a digest is `sha256:` and 64 lower-case hexadecimal digits"))
-            }
+            Some(digest) if hex_part(digest).is_none() => Err(fault(DIGEST)),
             _ => Ok(Self::Registry(reference)),
         }
     }
@@ -77,9 +77,7 @@ fn registry_fault(text: &str, error: &ParseError) -> &'static str {
         ParseError::TagInvalidFormat => "the tag is malformed",
         ParseError::DigestInvalidFormat
         | ParseError::DigestInvalidLength
-        | ParseError::DigestUnsupported => {
-            "a digest is `sha256:` and 64 lower-case hexadecimal digits"
-        }
+        | ParseError::DigestUnsupported => DIGEST,
         ParseError::ReferenceInvalidFormat => {
             "expected `registry/repository:tag`, `registry/repository@sha256:…` or `oci:PATH:tag`"
         }
@@ -88,7 +86,7 @@ fn registry_fault(text: &str, error: &ParseError) -> &'static str {
 
 fn layout(rest: &str) -> Result<Target, &'static str> {
     let (path, name) = if let Some((path, digest)) = rest.split_once('@') {
-        hex_part(digest).ok_or("a digest is `sha256:` and 64 lower-case hexadecimal digits")?;
+        hex_part(digest).ok_or(DIGEST)?;
         (path, Name::Digest(digest.to_owned()))
     } else {
         match rest.rsplit_once(':') {

@@ -81,10 +81,40 @@ pub(crate) struct Seen {
     pub(crate) diff_id: String,
 }
 
-/// Unpacks what a layer holds under `roots` into `into/ROOT`.
+/// What of an archive is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'a> {
+    /// What lies under folders of these names.
+    Under(&'a [&'a str]),
+    /// All of it, as if it lay under a folder of this name.
+    AllAs(&'a str),
+}
+
+/// Stores a layer that is one file.
+pub(crate) fn copy(
+    layer: impl Read,
+    name: &str,
+    into: &Path,
+    allowance: &mut Allowance,
+) -> Result<Seen, UntarError> {
+    let path = plain_path(name)?;
+    if path.file_name().is_none() {
+        return Err(UntarError::Name { path: name.to_owned() });
+    }
+    allowance.take_file()?;
+    let place = into.join(path);
+    make_folder(place.parent().unwrap_or(into))?;
+    let mut reader = HashingReader::new(layer.take(allowance.bytes.saturating_add(1)));
+    write_file(&mut reader, &place)?;
+    let (digest, size) = reader.finish().map_err(|e| unreadable(&e))?;
+    allowance.take_bytes(size)?;
+    Ok(Seen { diff_id: digest.clone(), digest })
+}
+
+/// Unpacks what is wanted of a layer into `into/FOLDER`.
 pub(crate) fn extract(
     layer: impl Read,
-    roots: &[&str],
+    wanted: Wanted<'_>,
     into: &Path,
     allowance: &mut Allowance,
 ) -> Result<Seen, UntarError> {
@@ -92,12 +122,12 @@ pub(crate) fn extract(
     let start = packed.fill_buf().map_err(|e| unreadable(&e))?;
     // By its first bytes, as runtimes do: labels are wrong now and then.
     let diff_id = if start.starts_with(&[0x1f, 0x8b]) {
-        entries(MultiGzDecoder::new(&mut packed), roots, into, allowance)?
+        entries(MultiGzDecoder::new(&mut packed), wanted, into, allowance)?
     } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         let decoder = zstd::stream::read::Decoder::with_buffer(&mut packed);
-        entries(decoder.map_err(|e| unreadable(&e))?, roots, into, allowance)?
+        entries(decoder.map_err(|e| unreadable(&e))?, wanted, into, allowance)?
     } else {
-        entries(&mut packed, roots, into, allowance)?
+        entries(&mut packed, wanted, into, allowance)?
     };
     let (digest, _) = packed.into_inner().finish().map_err(|e| unreadable(&e))?;
     Ok(Seen { digest, diff_id })
@@ -109,7 +139,7 @@ fn unreadable(error: &io::Error) -> UntarError {
 
 fn entries(
     unpacked: impl Read,
-    roots: &[&str],
+    wanted: Wanted<'_>,
     into: &Path,
     allowance: &mut Allowance,
 ) -> Result<String, UntarError> {
@@ -123,7 +153,7 @@ fn entries(
         headers.set(None);
         let mut entry = entry.map_err(|e| unreadable(&e))?;
         allowance.take_bytes(entry.size())?;
-        take(&mut entry, roots, into, allowance)?;
+        take(&mut entry, wanted, into, allowance)?;
         // What was passed over must not count as header of the next entry.
         io::copy(&mut entry, &mut io::sink()).map_err(|e| unreadable(&e))?;
     }
@@ -136,10 +166,10 @@ fn entries(
     Ok(rest.digest())
 }
 
-/// Puts one entry onto the disk if it lies under one of the roots.
+/// Puts one entry onto the disk if it is wanted.
 fn take(
     entry: &mut Entry<'_, impl Read>,
-    roots: &[&str],
+    wanted: Wanted<'_>,
     into: &Path,
     allowance: &mut Allowance,
 ) -> Result<(), UntarError> {
@@ -147,11 +177,16 @@ fn take(
     if kind == EntryType::XGlobalHeader {
         return Ok(());
     }
-    let path = inner_path(entry)?;
-    let Some(Component::Normal(root)) = path.components().next() else { return Ok(()) };
-    let root = root.to_str().unwrap_or_default();
-    if !roots.contains(&root.strip_prefix(WHITEOUT).unwrap_or(root)) {
-        return Ok(());
+    let mut path = inner_path(entry)?;
+    match wanted {
+        Wanted::AllAs(root) => path = Path::new(root).join(path),
+        Wanted::Under(roots) => {
+            let Some(Component::Normal(root)) = path.components().next() else { return Ok(()) };
+            let root = root.to_str().unwrap_or_default();
+            if !roots.contains(&root.strip_prefix(WHITEOUT).unwrap_or(root)) {
+                return Ok(());
+            }
+        }
     }
     allowance.take_file()?;
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -183,6 +218,10 @@ fn inner_path(entry: &Entry<'_, impl Read>) -> Result<PathBuf, UntarError> {
     let bytes = entry.path_bytes();
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| UntarError::Name { path: String::from_utf8_lossy(&bytes).into_owned() })?;
+    plain_path(text)
+}
+
+fn plain_path(text: &str) -> Result<PathBuf, UntarError> {
     let mut path = PathBuf::new();
     for part in Path::new(text).components() {
         match part {
@@ -204,11 +243,11 @@ fn make_folder(place: &Path) -> Result<(), UntarError> {
     fs::create_dir_all(place).map_err(io_fault("create", place))
 }
 
-fn write_file(entry: &mut Entry<'_, impl Read>, place: &Path) -> Result<(), UntarError> {
+fn write_file(content: &mut impl Read, place: &Path) -> Result<(), UntarError> {
     let mut out = File::create(place).map_err(io_fault("create", place))?;
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let count = entry.read(&mut buffer).map_err(|e| unreadable(&e))?;
+        let count = content.read(&mut buffer).map_err(|e| unreadable(&e))?;
         if count == 0 {
             return Ok(());
         }

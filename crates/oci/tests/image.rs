@@ -1,7 +1,7 @@
 //! What images are made of: the contract of the adapter image, and that equal files give an equal
 //! digest.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Images in a real registry: whole ways there and back, logins, TLS, and what breaks on the way.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -60,7 +60,12 @@ fn store(layout: &Path, layers: &[(&str, Vec<u8>, Vec<u8>)]) -> Target {
     let config = json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = serde_json::to_vec(&config).unwrap();
     let config = put("application/vnd.oci.image.config.v1+json", &config);
-    let layers: Vec<_> = layers.iter().map(|(kind, packed, _)| put(kind, packed)).collect();
+    let mut layers: Vec<_> = layers.iter().map(|(kind, packed, _)| put(kind, packed)).collect();
+    for layer in &mut layers {
+        if layer["mediaType"] == "application/vnd.cncf.model.weight.config.v1.raw" {
+            layer["annotations"] = json!({"org.cncf.model.filepath": "conf/config.json"});
+        }
+    }
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
     let manifest = serde_json::to_vec(&manifest).unwrap();
     let mut entry = put("application/vnd.oci.image.manifest.v1+json", &manifest);
@@ -227,6 +232,28 @@ fn models_are_found_in_either_folder() {
         assert_eq!(pulled.unwrap().root, Root::Data);
     });
     refused(Layer::default().file("etc/passwd", "x"), "has no files under /data or /models");
+}
+
+#[test]
+fn models_packed_as_modelpack_are_read() {
+    let weights = Layer::default().file("model.safetensors", "w").file("sub/shard", "s").bytes();
+    let config = b"{}".to_vec();
+    let layers = [
+        ("application/vnd.cncf.model.weight.v1.tar", weights.clone(), weights),
+        ("application/vnd.cncf.model.weight.config.v1.raw", config.clone(), config.clone()),
+        ("application/vnd.cncf.model.code.v1.raw", config.clone(), config),
+    ];
+    pull_with(&layers, &PullOptions::default(), |to, pulled| {
+        let pulled = pulled.unwrap();
+        assert_eq!((pulled.root, pulled.files), (Root::Models, 3));
+        assert_eq!(fs::read_to_string(to.join("conf/config.json")).unwrap(), "{}");
+        assert_eq!(fs::read_to_string(to.join("sub/shard")).unwrap(), "s");
+    });
+    let hostile = Layer::default().file("../evil", "x").bytes();
+    let kind = "application/vnd.cncf.model.weight.v1.tar";
+    pull_with(&[(kind, hostile.clone(), hostile)], &PullOptions::default(), |_, pulled| {
+        assert!(pulled.unwrap_err().to_string().contains("leads out of it"));
+    });
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::path::Path;
 use futures::StreamExt as _;
 use oci_distribution::errors::DigestError;
 
+use super::PullError;
 use super::place::{Place, io_fault};
-use super::{PullError, is_layer};
 use crate::digest::{Hasher, hex_part};
 use crate::error::Error;
-use crate::image::{Blob, Source};
-use crate::manifest::{Descriptor, Manifest};
+use crate::image::Blob;
+use crate::manifest::{Descriptor, LayerKind, Manifest};
 use crate::options::{Event, Options};
 use crate::registry::{Connection, RegistryError};
 use crate::retry::retry;
@@ -27,7 +27,7 @@ pub(super) async fn all(
     place: &Place,
     options: &Options,
 ) -> Result<Vec<Blob>, Error> {
-    let is_wanted = |d: &Descriptor| is_layer(&d.media_type);
+    let is_wanted = |d: &Descriptor| LayerKind::of(&d.media_type).is_some();
     let size = |d: &Descriptor| if is_wanted(d) { d.size } else { 0 };
     let total = manifest.layers.iter().map(size).sum::<u64>() + manifest.config.size;
     let (mut done, mut blobs) = (0, Vec::new());
@@ -48,12 +48,7 @@ pub(super) async fn all(
             done += descriptor.size;
             options.tell(&Event::Progress { done, total });
         }
-        blobs.push(Blob {
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest.clone(),
-            size: descriptor.size,
-            source: Source::File(file),
-        });
+        blobs.push(Blob::in_file(descriptor, file));
     }
     Ok(blobs)
 }
