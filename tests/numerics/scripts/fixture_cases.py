@@ -91,6 +91,21 @@ CASES = {
         "use_sliding_window": False,
         "dtype": "float32",
     },
+    # Qwen3 with the rope that it uses for long contexts.
+    "qwen3_yarn": {
+        **COMMON,
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "rms_norm_eps": 1e-6,
+        "num_hidden_layers": 1,
+        "head_dim": 16,
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+        "rope_theta": 10000.0,
+        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        "use_sliding_window": False,
+        "torch_dtype": "float32",
+    },
     # Sliding and full layers, each with a rope of its own; the window is shorter than both
     # sequences.
     "gemma3_text": {

@@ -80,13 +80,14 @@ def load(folder):
 
 
 def sequences(case, vocab):
-    """Token ids, and per token the weight of its label: a prompt that is not learned, then a reply.
-    The first token of a sequence has no label."""
+    """Token ids, and per token the weight of its label: a prompt that is not learned, then a reply
+    whose end counts half. The first token of a sequence has no label."""
     out = []
     for index, length in enumerate(LENGTHS):
         source = generator(case, "tokens", str(index))
         ids = source.integers(3, vocab, length)
-        weights = np.where(np.arange(length) < max(1, length // 4), 0.0, 1.0)
+        position = np.arange(length)
+        weights = np.where(position < max(1, length // 4), 0.0, np.where(position < 3 * length // 4, 1.0, 0.5))
         out.append((torch.from_numpy(ids), torch.from_numpy(weights.astype(np.float32))))
     return out
 

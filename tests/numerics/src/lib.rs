@@ -12,8 +12,17 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 /// Every model there is a reference for; most are named after their `model_type`.
-pub const CASES: [&str; 8] =
-    ["llama", "llama3", "llama_bias", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3"];
+pub const CASES: [&str; 9] = [
+    "llama",
+    "llama3",
+    "llama_bias",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "qwen3_yarn",
+    "gemma3_text",
+    "phi3",
+];
 
 /// Largest relative difference that is put down to the order of fp32 additions.
 pub const TOLERANCE: f64 = 1e-4;

@@ -36,8 +36,13 @@ impl Path {
 
 /// The case's model, fp32, frozen.
 pub fn load(case: &Case) -> Result<Model> {
+    load_as(case, Kind::Float)
+}
+
+/// The same in another number format.
+pub fn load_as(case: &Case, kind: Kind) -> Result<Model> {
     let files = ModelFiles::open(&case.folder).context("cannot open the fixture")?;
-    Ok(Model::load(&files, LoadOptions { kind: Kind::Float, device: Device::Cpu })?)
+    Ok(Model::load(&files, LoadOptions { kind, device: Device::Cpu })?)
 }
 
 /// Sequences one after another, as the engine takes them.
