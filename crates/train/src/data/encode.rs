@@ -3,7 +3,8 @@
 //! - **Conversations** go through the model's own chat template. What the assistant says is learned,
 //!   with the token that ends its turn; headers of turns and everybody else's words are not.
 //! - **Prompt and completion** are joined as they are, with no template, and the end-of-sequence
-//!   token follows (as TRL does for plain strings). The completion and that token are learned.
+//!   token follows (as TRL does for plain strings). The completion and that token are learned. With a
+//!   system message they become a conversation of one question and one answer instead.
 //! - **Text** is learned whole, with an end-of-sequence token.
 //!
 //! The tokens before a learned run are exactly those that a model is given when it is asked, so
@@ -17,7 +18,7 @@ use api::run_spec::{Data, Format, Overlong};
 use lm::tokenizer::Tokenizer;
 
 use super::example::{Example, Learned, Question};
-use super::sample::Sample;
+use super::sample::{Chat, Sample};
 
 pub(super) use error::EncodeError;
 
@@ -59,6 +60,12 @@ impl<'a> Encoder<'a> {
                 "set eos_token in the model's tokenizer_config.json",
             )
         })?;
+        if data.system.is_some() && tokenizer.chat().is_none() {
+            return Err(fault(
+                "spec.data.system is set, but the model has no chat template to put it in",
+                "take an instruction-tuned model, or put the text into the prompt",
+            ));
+        }
         if format == Format::Chat && tokenizer.chat().is_none() {
             return Err(fault(
                 "the data holds conversations, but the model has no chat template",
@@ -72,6 +79,9 @@ impl<'a> Encoder<'a> {
     pub(super) fn encode(&self, sample: &Sample, ask: bool) -> Result<Encoded, EncodeError> {
         let mut examples = match sample {
             Sample::Chat(chat) => self.chat(chat, ask)?,
+            Sample::Completion { prompt, completion } if self.data.system.is_some() => {
+                self.chat(&Chat::of_one_answer(prompt, completion), ask)?
+            }
             Sample::Completion { prompt, completion } => {
                 vec![self.completion(prompt, completion, ask)?]
             }

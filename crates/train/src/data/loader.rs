@@ -69,8 +69,8 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// The order of `count` examples in an epoch: Fisher and Yates' shuffle, driven by the ChaCha
-/// generator with 8 rounds, with the seed as its key and the epoch as its stream.
+/// The order of `count` examples in an epoch: Fisher and Yates' shuffle, driven by the stream
+/// cipher `ChaCha8` with the seed as its key and the epoch as its stream.
 pub fn order(count: usize, seed: u64, epoch: u64) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(epoch);

@@ -21,6 +21,20 @@ pub(super) struct Chat {
     pub(super) tools: Option<Value>,
 }
 
+impl Chat {
+    /// A prompt as a user's message, and its completion as the answer.
+    pub(super) fn of_one_answer(prompt: &str, completion: &str) -> Self {
+        let turn = |role, text: &str, weight| Turn {
+            role,
+            content: text.to_owned(),
+            weight,
+            extra: Map::new(),
+        };
+        let turns = vec![turn(Role::User, prompt, 0.0), turn(Role::Assistant, completion, 1.0)];
+        Self { turns, tools: None }
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Turn {

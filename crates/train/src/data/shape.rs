@@ -118,11 +118,11 @@ fn contradictions(data: &Data, format: Format) -> Vec<Fault> {
             ..Fault::default()
         });
     };
-    if data.system.is_some() && format != Format::Chat {
+    if data.system.is_some() && format == Format::Text {
         refuse(
             "system",
-            "a system message needs conversations, and the data has none",
-            "put the text into the prompt, for example with spec.data.template",
+            "a system message needs conversations, and the data is plain text",
+            "leave it out, or map the columns with spec.data.columns",
         );
     }
     if data.template.is_some() && format != Format::Completion {

@@ -15,6 +15,7 @@ use api::facts::DataFacts;
 use api::run_spec::{Columns, Data, Duplicates, Format, HeldOut, Overlong};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Dataset, Example, survey};
@@ -103,14 +104,15 @@ fn data(train: Vec<PathBuf>) -> Data {
 
 /// `count` different conversations of one question and one answer, as JSONL.
 fn conversations(count: usize) -> String {
-    (0..count)
-        .map(|number| {
-            format!(
-                "{{\"messages\": [{{\"role\": \"user\", \"content\": \"number {number}?\"}}, \
-                 {{\"role\": \"assistant\", \"content\": \"it is {number}\"}}]}}\n"
-            )
-        })
-        .collect()
+    let lines = (0..count).map(|number| {
+        json!({"messages": [
+            {"role": "user", "content": format!("number {number}?")},
+            {"role": "assistant", "content": format!("it is {number}")},
+        ]})
+        .to_string()
+            + "\n"
+    });
+    lines.collect()
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -1,6 +1,9 @@
 //! Parquet, through the crate's row interface, which needs no Arrow.
 
+use std::cell::Cell;
 use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -8,7 +11,13 @@ use serde_json::{Number, Value};
 
 use super::{Each, Fields, Raw, ReadError, Record};
 
+/// Some kinds of damage make the parquet crate panic; they are errors here.
 pub(super) fn read(file: File, each: &mut Each<'_>) -> Result<(), ReadError> {
+    quietly(|| read_rows(file, each))
+        .unwrap_or_else(|| Err(ReadError::Parquet("it is damaged".to_owned())))
+}
+
+fn read_rows(file: File, each: &mut Each<'_>) -> Result<(), ReadError> {
     let broken = |error: parquet::errors::ParquetError| ReadError::Parquet(error.to_string());
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     for (index, row) in reader.get_row_iter(None).map_err(broken)?.enumerate() {
@@ -18,6 +27,24 @@ pub(super) fn read(file: File, each: &mut Each<'_>) -> Result<(), ReadError> {
         }
     }
     Ok(())
+}
+
+/// What `work` returns, or none where it panics; then nothing is printed.
+fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(false);
+    result.ok()
 }
 
 fn fields(row: Row) -> Result<Fields, ReadError> {

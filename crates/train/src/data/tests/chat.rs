@@ -5,6 +5,7 @@ use std::fs;
 use api::run_spec::{Format, HeldOut};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
+use serde_json::json;
 
 use super::{Case, Dataset, SEED, conversations, survey};
 
@@ -100,6 +101,25 @@ fn the_system_message_of_the_workspace_goes_before_those_that_have_none() {
     assert!(texts[0].starts_with("<|im_start|>system\nours<|im_end|>\n<|im_start|>user\nnumber 0"));
     assert!(texts[1].starts_with("<|im_start|>system\nown<|im_end|>\n<|im_start|>user\na"));
     assert_eq!(case.learned(&case.open().train[0]), "it is 0<|im_end|>");
+}
+
+#[test]
+fn with_a_system_message_prompt_and_completion_become_a_conversation() {
+    let rows = (0..9).map(|row| json!({"prompt": row, "completion": "y"}).to_string() + "\n");
+    let mut case = Case::new("a.jsonl", rows.collect::<String>());
+    case.data.test = HeldOut::Fraction(0.5);
+    let before = case.open();
+    case.data.system = Some("Be kind".to_owned());
+    let data = case.open();
+    // The same examples are held out as without.
+    let lines = |data: &Dataset| data.test.iter().map(|one| one.line).collect::<Vec<_>>();
+    assert_eq!(lines(&data), lines(&before));
+    let text = case.text(&data.train[0]);
+    assert!(
+        text.starts_with("<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\n"),
+        "{text}"
+    );
+    assert_eq!(case.learned(&data.train[0]), "y<|im_end|>");
 }
 
 #[test]

@@ -267,7 +267,6 @@ fn overlong_examples_are_faults_dropped_or_cut() {
 #[test]
 fn mistakes_in_the_settings() {
     let mut case = jsonl("");
-    case.data.system = Some("be brief".to_owned());
     case.data.validation = HeldOut::Fraction(0.6);
     case.data.test = HeldOut::Fraction(0.5);
     case.data.template = Some(PromptTemplate {
@@ -275,12 +274,16 @@ fn mistakes_in_the_settings() {
         completion: "{{ completion }}".to_owned(),
     });
     case.refused(&[
-        "spec.data.system: a system message needs conversations, and the data has none\n  hint: put \
-         the text into the prompt, for example with spec.data.template",
         "spec.data.template.prompt: syntax error: unexpected `}`, expected end of variable block \
          (line 1 of the template)\n  hint: templates are Jinja: `{{ column }}` is a value",
         "spec.data: validation (0.6) and test (0.5) leave nothing to train on\n  hint: hold out \
          less: 0.1 is a usual share for each",
+    ]);
+    let mut case = Case::new("data.jsonl", "{\"text\": \"abc\"}");
+    case.data.system = Some("be brief".to_owned());
+    case.refused(&[
+        "spec.data.system: a system message needs conversations, and the data is plain text\n  hint: \
+         leave it out, or map the columns with spec.data.columns",
     ]);
     let mut case = jsonl("");
     case.data.test = HeldOut::Fraction(10.0);

@@ -155,3 +155,41 @@ fn the_digest_is_that_of_the_files_contents() {
     let both = "sha256:911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2";
     assert_eq!(case.survey().digest, both);
 }
+
+/// A small deterministic source of damage (splitmix64).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut bits = *state;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[test]
+fn damaged_files_of_every_kind_are_read_or_refused() {
+    let case = Case::new("rows.parquet", "");
+    write_parquet(File::create(&case.data.train[0]).unwrap());
+    let list = format!("[{}]", ROWS.iter().map(json_row).collect::<Vec<_>>().join(","));
+    let files = [
+        ("a.parquet", read(&case.data.train[0])),
+        ("a.json", list.into_bytes()),
+        ("a.jsonl", jsonl().into_bytes()),
+        ("a.csv", csv().into_bytes()),
+        ("a.jsonl.gz", gzip(jsonl().as_bytes())),
+        ("a.csv.zst", zstd::encode_all(csv().as_bytes(), 3).unwrap()),
+    ];
+    let mut state = 5;
+    for (name, whole) in files {
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..=next(&mut state) % 3 {
+                let at = next(&mut state) as usize % bytes.len();
+                bytes[at] = next(&mut state) as u8;
+            }
+            let data = super::data(vec![case.write(name, bytes)]);
+            // Reaching the next line is what is tested: nothing panics and nothing hangs.
+            let facts = super::survey(&data, &case.tokenizer, 0);
+            assert!(facts.train.examples > 0 || facts.fault_count > 0);
+        }
+    }
+}
