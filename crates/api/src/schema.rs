@@ -13,11 +13,13 @@ use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
 use crate::fault::Fault;
+use crate::formats;
 use crate::later;
 use crate::workspace::FineTuneWorkspace;
 
 /// The custom resource definition, as generated from the types.
-pub(crate) static CRD: LazyLock<CustomResourceDefinition> = LazyLock::new(FineTuneWorkspace::crd);
+pub(crate) static CRD: LazyLock<CustomResourceDefinition> =
+    LazyLock::new(|| formats::known(FineTuneWorkspace::crd()));
 
 static ROOT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     CRD.spec
@@ -50,7 +52,7 @@ pub(crate) fn check(
         (Some("object"), Value::Object(map)) => return check_object(map, schema, path, faults),
         (Some("array"), Value::Array(items)) => return check_array(items, schema, path, faults),
         (Some("string"), Value::String(text)) => check_text(text, schema, path, faults),
-        (Some("boolean"), Value::Bool(_)) => {}
+        (Some("boolean"), Value::Bool(_)) | (None, _) => {}
         (Some("integer"), Value::Number(number))
             if number.as_f64().is_some_and(|x| x.fract() == 0.0) =>
         {
@@ -62,7 +64,6 @@ pub(crate) fn check(
             let hint = mistype_hint(schema, found);
             faults.push(Fault { field: field(path), message, hint, ..Fault::default() });
         }
-        (None, _) => {}
     }
     faults.len() == before
 }
@@ -85,12 +86,13 @@ fn check_object(
     let known: Vec<&str> =
         schema.properties.iter().flatten().map(|(name, _)| name.as_str()).collect();
     let mut present: Vec<String> = map.keys().cloned().collect();
-    map.retain(|name, value| match property(schema, name) {
-        Some(property) => check(value, property, &join(path, name), faults),
-        None => {
-            faults.push(unknown(&join(path, name), name, &known));
-            false
+    map.retain(|name, value| {
+        let path = join(path, name);
+        if let Some(property) = property(schema, name) {
+            return check(value, property, &path, faults);
         }
+        faults.push(unknown(&path, name, &known));
+        false
     });
     // A misspelt field is told once, and not also as a missing one.
     present.extend(

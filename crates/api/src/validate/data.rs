@@ -87,7 +87,7 @@ fn held_out(
         ],
     );
     if let Some(fraction) = raw.fraction {
-        if fraction == 0.0 || fraction == 1.0 {
+        if [0.0, 1.0].contains(&fraction) {
             let hint =
                 "write 0.1 for a tenth of the training examples, or remove it to hold out none";
             faults.add(&format!("{field}.fraction"), "must be above 0 and below 1", hint);

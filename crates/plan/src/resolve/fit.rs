@@ -68,8 +68,8 @@ pub(super) fn choose(
         label_share: inputs.data.train.label_tokens as f64 / inputs.data.train.tokens.max(1) as f64,
         generated: generated(inputs, evaluation),
     };
-    squeeze(workspace, inputs, &mut shape, limit);
-    let memory = memory(&inputs.model, &shape);
+    squeeze(workspace, inputs, length, &mut shape, limit);
+    let memory = peak(inputs, length, &shape);
     if memory.total() > limit {
         return Err(vec![too_large(&memory, limit, &shape, adapter)]);
     }
@@ -96,20 +96,28 @@ fn has_dropout(adapter: &Chosen) -> bool {
     matches!(&adapter.spec, api::run_spec::Adapter::Lora(lora) if lora.dropout > 0.0)
 }
 
+/// The memory of a run whose micro-batches are as full as whole examples make them.
+fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
+    let shortest = inputs.data.train.lengths.iter().min().map_or(1, |length| u64::from(*length));
+    let examples = (shape.tokens / shortest.max(1)).clamp(1, length.batch.max(1));
+    let tokens = shape.tokens.min(examples * shape.longest).max(shape.longest);
+    memory(&inputs.model, &Shape { tokens, ..*shape })
+}
+
 /// Prompt and answer of the longest generated sequence.
 fn generated(inputs: &Inputs, evaluation: &Evaluation) -> u64 {
-    match evaluation.metrics.is_empty() {
-        true => 0,
-        false => inputs.data.test.longest + evaluation.max_new_tokens as u64,
+    if evaluation.metrics.is_empty() {
+        return 0;
     }
+    inputs.data.test.longest + evaluation.max_new_tokens as u64
 }
 
 /// Uses less memory, cheapest means first, until the run fits or nothing is left to give up: smaller
 /// micro-batches, then activation checkpointing, then bf16.
-fn squeeze(workspace: &Workspace, inputs: &Inputs, shape: &mut Shape, limit: u64) {
+fn squeeze(workspace: &Workspace, inputs: &Inputs, length: Length, shape: &mut Shape, limit: u64) {
     let stated = &workspace.hyperparameters;
     let comfort = (limit as f64 * COMFORT) as u64;
-    while memory(&inputs.model, shape).total() > comfort {
+    while peak(inputs, length, shape).total() > comfort {
         if stated.micro_batch_tokens.is_none() && shape.tokens > shape.longest {
             shape.tokens = (shape.tokens / 2).max(shape.longest);
         } else if stated.activation_checkpointing.is_none() && !shape.activation_checkpointing {

@@ -25,7 +25,7 @@ const MOST_WARMUP: u64 = 100;
 
 /// The optimizer's numbers.
 pub(super) struct Rate {
-    learning_rate: f64,
+    peak: f64,
     schedule: Schedule,
     warmup_steps: u64,
     weight_decay: f64,
@@ -42,7 +42,7 @@ pub(super) fn choose(
     made: &mut Made,
 ) -> Result<Rate, Vec<Fault>> {
     let stated = &workspace.hyperparameters;
-    let learning_rate = learning_rate(stated.learning_rate, &inputs.model, adapter, length, made);
+    let peak = learning_rate(stated.learning_rate, &inputs.model, adapter, length, made);
     let schedule = made.choose("hyperparameters.schedule", stated.schedule, || {
         (
             Schedule::Linear,
@@ -59,7 +59,7 @@ pub(super) fn choose(
         (1.0, "keeps one odd batch from undoing the rest; transformers' default".to_owned())
     });
     Ok(Rate {
-        learning_rate,
+        peak,
         schedule,
         warmup_steps,
         weight_decay,
@@ -89,15 +89,15 @@ fn learning_rate(
     };
     let rate = made.choose("hyperparameters.learningRate", given, || {
         let full = format!("{BASE_RATE:e} at width {BASE_WIDTH}, here {width}");
-        let mut reason = if adapter.is_full() {
+        let reason = if adapter.is_full() {
             full
         } else {
             format!("{factor} times that of full fine-tuning ({full})")
         };
-        if (times - 1.0).abs() > f64::EPSILON {
-            reason += &format!(", times the stated {times}");
-        }
-        (two_digits(best * times), reason)
+        let is_multiplied = (times - 1.0).abs() > f64::EPSILON;
+        let multiplier =
+            if is_multiplied { format!(", times the stated {times}") } else { String::new() };
+        (two_digits(best * times), reason + &multiplier)
     });
     if rate > 10.0 * best {
         let message =
@@ -134,7 +134,7 @@ impl Rate {
             epochs: length.epochs,
             batch_size: length.batch as usize,
             micro_batch_tokens: fit.tokens as usize,
-            learning_rate: self.learning_rate,
+            learning_rate: self.peak,
             schedule: self.schedule,
             warmup_steps: self.warmup_steps,
             weight_decay: self.weight_decay,
