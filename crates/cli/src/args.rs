@@ -50,9 +50,9 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) workspace: WorkspaceArgs,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Tell every fault of a workspace and its data, without training
@@ -72,9 +72,9 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) yaml_only: bool,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Show what a run would do: choices with their reasons, data, memory and time
@@ -90,9 +90,9 @@ pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) workspace: WorkspaceArgs,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Let a base model, or a base model with an adapter, answer a prompt
@@ -104,8 +104,8 @@ pub(crate) struct PlanArgs {
 Examples:
   anneal generate --model base.gguf --prompt 'Why is the sky blue?'
   anneal generate --adapter .anneal/reviews --prompt 'A joy to watch.'
-  anneal generate --model hf:HuggingFaceTB/SmolLM2-135M-Instruct \\
-                  --adapter registry.example.com/team/reviews:v1 --temperature 0.7 --seed 1 < prompt.txt")]
+  anneal generate --model hf:HuggingFaceTB/SmolLM2-135M-Instruct < prompt.txt
+  anneal generate --adapter registry.example.com/team/reviews:v1 --temperature 0.7")]
 pub(crate) struct GenerateArgs {
     /// Base model: a folder, a GGUF file, hf:OWNER/NAME[@REVISION], oci:FOLDER[:TAG] or an image reference.
     /// Without it, the one that the adapter was trained on
@@ -145,9 +145,9 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32)]
     pub(crate) precision: PrecisionArg,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Send an adapter, a model or data to a registry, or into an OCI layout folder
@@ -173,9 +173,9 @@ pub(crate) struct PushArgs {
     #[arg(long = "as", value_enum, default_value_t = Kind::Auto)]
     pub(crate) kind: Kind,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Fetch the files of an image: an adapter, a base model or data
@@ -195,9 +195,9 @@ pub(crate) struct PullArgs {
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: PathBuf,
     #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-    #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]
@@ -212,7 +212,7 @@ pub(crate) struct WorkspaceArgs {
 #[command(next_help_heading = "Registry")]
 pub(crate) struct RegistryArgs {
     /// Certificate authority (PEM) to trust beside the system's
-    #[arg(long, value_name = "FILE", env = "ANNEAL_CA_FILE")]
+    #[arg(long, value_name = "FILE", env = "ANNEAL_CA_FILE", hide_env_values = true)]
     pub(crate) ca_file: Option<PathBuf>,
     /// Speak HTTP, not HTTPS. A registry on this machine is asked what it speaks
     #[arg(long)]

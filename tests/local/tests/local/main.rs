@@ -12,4 +12,6 @@ mod registry;
 mod registry_login;
 mod resume;
 mod run;
+mod structure;
 mod surface;
+mod trainer;
