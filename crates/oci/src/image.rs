@@ -116,6 +116,7 @@ impl Image {
         &self.digest
     }
 
+    /// What the manifest says of the image.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
     }
