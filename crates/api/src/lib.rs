@@ -4,6 +4,7 @@
 pub mod condition;
 pub mod facts;
 pub mod fault;
+mod formats;
 mod later;
 pub mod names;
 pub mod run_spec;

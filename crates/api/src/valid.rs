@@ -49,7 +49,6 @@ pub struct Secrets {
     pub pull_model: Option<String>,
     pub pull_data: Option<String>,
     pub push: Option<String>,
-    pub hub_token: Option<String>,
 }
 
 /// Where the base model comes from.

@@ -26,17 +26,12 @@ pub(super) fn secrets(spec: &FineTuneWorkspaceSpec, faults: &mut Faults) -> Secr
     let mut name = |field: &str, text: Option<&String>| -> Option<String> {
         faults.name(field, parse_object_name(text?))
     };
-    let hub = spec.base_model.hugging_face.as_ref();
     Secrets {
         pull_model: name("spec.baseModel.pullSecret", spec.base_model.pull_secret.as_ref()),
         pull_data: name("spec.data.pullSecret", spec.data.pull_secret.as_ref()),
         push: name(
             "spec.output.pushSecret",
             spec.output.as_ref().and_then(|output| output.push_secret.as_ref()),
-        ),
-        hub_token: name(
-            "spec.baseModel.huggingFace.tokenSecret",
-            hub.and_then(|hub| hub.token_secret.as_ref()),
         ),
     }
 }

@@ -29,7 +29,7 @@ pub struct ModelSource {
     pub pull_secret: Option<String>,
 }
 
-/// A repository on the Hugging Face hub. A local run reads a token from `HF_TOKEN`.
+/// A repository on the Hugging Face hub. A token is read from `HF_TOKEN`. Local runs only.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HuggingFaceRepository {
@@ -41,11 +41,6 @@ pub struct HuggingFaceRepository {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub revision: Option<String>,
-
-    /// Secret in the workspace's namespace whose key `token` holds a token. In a cluster only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    pub token_secret: Option<String>,
 }
 
 /// Files with examples: JSONL, JSON, CSV, TSV or Parquet, plain or with `.gz` or `.zst`, told by their
