@@ -1,18 +1,36 @@
-//! Pure decisions: what a run will do, and why. No I/O and no clock: all that was observed comes in as
-//! an argument.
+//! Pure decisions: what a run will do, what should exist in the cluster for it, and why. No I/O and no
+//! clock: all that was observed comes in as an argument.
 //!
-//! Read [`resolve::resolve`] first: it turns a validated workspace, and what was found out about model,
-//! data and machine, into the [`api::RunSpec`] that the trainer reads, with the reason for each choice.
+//! Read [`resolve::resolve`] and [`plan`] first. The one turns a validated workspace, and what was found
+//! out about model, data and machine, into the [`api::RunSpec`] that the trainer reads, with the reason
+//! for each choice. The other turns a workspace, and what was seen in the cluster, into the objects that
+//! should exist, the status to show and when to look again.
 
+mod admit;
 pub mod capacity;
+mod decide;
+mod end;
 pub mod histogram;
 pub mod inputs;
+pub mod names;
+pub mod observed;
+mod phase;
+mod questions;
+pub mod render;
 pub mod resolve;
 pub mod revision;
+mod seen;
+mod status;
 pub mod targets;
 pub mod time;
+mod trouble;
 
 pub use capacity::{Memory, Shape};
+pub use decide::{Happening, Next, Plan, Removal, plan};
 pub use histogram::{Bucket, histogram};
 pub use inputs::{Inputs, Sources, data_block, seed};
+pub use names::workspace_revision;
+pub use observed::{Observed, RegistryAnswer, SecretState, Settings};
+pub use questions::{Questions, questions};
+pub use render::Object;
 pub use resolve::{Choice, Estimate, Resolved, resolve};

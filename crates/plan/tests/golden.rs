@@ -19,8 +19,12 @@ fn plans_are_as_they_were() {
     let mut wrong = Vec::new();
     let mut count = 0;
     for entry in fs::read_dir(&folder).unwrap() {
-        count += 1;
-        wrong.extend(check(&entry.unwrap().path()));
+        let case = entry.unwrap().path();
+        // The other cases are plans for a cluster: see `cluster.rs`.
+        if case.join("facts.yaml").exists() {
+            count += 1;
+            wrong.extend(check(&case));
+        }
     }
     assert!(count >= 8, "only {count} cases");
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

@@ -1,0 +1,240 @@
+//! The one decision of the operator: from a workspace and what was seen, to what should be.
+
+use std::time::Duration;
+
+use api::condition::{READY, Reason};
+use api::workspace::{FineTuneWorkspaceStatus, Phase as Word};
+use api::{Fault, FineTuneWorkspace, Workspace, validate};
+use k8s_openapi::Resource;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+
+use crate::admit::cluster_faults;
+use crate::names::{self, Run, label};
+use crate::observed::Observed;
+use crate::phase::{Phase, phase};
+use crate::render::{Context, Object, render};
+use crate::seen::{JobState, Seen, state};
+use crate::status::{reason, status};
+
+/// What is to be done, in this order: `delete`, `apply`, `status`, `happening`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Objects that should no longer be.
+    pub delete: Vec<Removal>,
+    /// Objects that should be and are not, or not as they should be. Empty in steady state.
+    pub apply: Vec<Object>,
+    /// The whole status, also where it has not changed.
+    pub status: FineTuneWorkspaceStatus,
+    /// What to tell as an event: the phase or its reason is another than it was.
+    pub happening: Option<Happening>,
+    pub next: Next,
+}
+
+/// An object that is to be deleted, and no other of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removal {
+    pub kind: &'static str,
+    pub name: String,
+    pub uid: Option<String>,
+}
+
+/// An event on the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Happening {
+    /// Something that a person should look at.
+    pub is_warning: bool,
+    pub reason: Reason,
+    pub note: String,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Next {
+    /// When something changes in the cluster.
+    OnChange,
+    /// Also after this time: what is waited for is not in the cluster.
+    After(Duration),
+}
+
+/// Decides what should exist, what the status says and when to look again.
+///
+/// # Guarantees
+/// The same arguments give the same plan. A plan that was carried out, wholly or in part, and is made
+/// anew from what then is seen, goes on from there.
+pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
+    let run = Run::new(raw);
+    let seen = Seen::new(&run, observed);
+    let workspace = match accept(raw) {
+        Ok(workspace) => workspace,
+        Err(faults) => {
+            let phase = Phase::Rejected { reason: Reason::InvalidSpec, faults };
+            return conclude(&run, &phase, &seen, observed, Vec::new());
+        }
+    };
+    if is_settled(raw, &run) {
+        return settled(raw, &run, observed);
+    }
+    let reopened = is_reopened(raw, &run);
+    let phase = if reopened {
+        Phase::Preflight { trouble: None }
+    } else {
+        phase(&workspace, &seen, observed)
+    };
+    let context = Context { run: &run, workspace: &workspace, seen: &seen, observed };
+    let apply = if reopened { Vec::new() } else { render(&context, &phase) };
+    let mut plan = conclude(&run, &phase, &seen, observed, apply);
+    if reopened {
+        plan.delete.extend(everything(&run, observed));
+    }
+    if matches!(phase, Phase::Suspended) && workspace.compute.queue_name.is_some() {
+        // A queue would let a suspended Job go again: without the Job it gives the quota back.
+        plan.delete.extend(unfinished(&run, observed));
+    }
+    plan
+}
+
+/// The workspace, if it holds no fault and asks for nothing that only a local run has.
+fn accept(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
+    let workspace = validate(raw)?;
+    let faults = cluster_faults(&workspace);
+    if faults.is_empty() { Ok(workspace) } else { Err(faults) }
+}
+
+fn conclude(
+    run: &Run<'_>,
+    phase: &Phase,
+    seen: &Seen<'_>,
+    observed: &Observed,
+    apply: Vec<Object>,
+) -> Plan {
+    let mut delete = superseded(run, observed);
+    if matches!(phase, Phase::Failed { .. }) {
+        delete.extend(unfinished(run, observed));
+    }
+    Plan {
+        delete,
+        apply,
+        status: status(run.raw, Some(&run.revision), phase, Some(seen), observed),
+        happening: happening(run.raw, phase),
+        next: next(phase),
+    }
+}
+
+/// Whether this revision has ended, and the user has not asked for anything since.
+fn is_settled(raw: &FineTuneWorkspace, run: &Run<'_>) -> bool {
+    let Some(status) = raw.status.as_ref().filter(|status| is_of(status, run)) else {
+        return false;
+    };
+    match status.phase {
+        // A word alone is not believed: it takes the adapter that it speaks of.
+        Some(Word::Succeeded) => status.adapter.is_some(),
+        Some(Word::Failed) => status.observed_generation == raw.metadata.generation,
+        _ => false,
+    }
+}
+
+/// Whether this revision has failed, and the user has edited the workspace since: it starts anew.
+fn is_reopened(raw: &FineTuneWorkspace, run: &Run<'_>) -> bool {
+    raw.status.as_ref().filter(|status| is_of(status, run)).is_some_and(|status| {
+        status.phase == Some(Word::Failed) && status.observed_generation != raw.metadata.generation
+    })
+}
+
+fn is_of(status: &FineTuneWorkspaceStatus, run: &Run<'_>) -> bool {
+    status.revision.as_deref() == Some(&run.revision)
+}
+
+/// What has ended stays so, whatever becomes of its Jobs; only what should not run is taken away.
+fn settled(raw: &FineTuneWorkspace, run: &Run<'_>, observed: &Observed) -> Plan {
+    let mut status = raw.status.clone().unwrap_or_default();
+    status.observed_generation = raw.metadata.generation;
+    for condition in &mut status.conditions {
+        condition.observed_generation = raw.metadata.generation;
+    }
+    let mut delete = superseded(run, observed);
+    delete.extend(unfinished(run, observed));
+    Plan { delete, apply: Vec::new(), status, happening: None, next: Next::OnChange }
+}
+
+/// Objects of other revisions.
+fn superseded(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
+    let is_other = |metadata: &&ObjectMeta| {
+        label(metadata, names::REVISION).is_some_and(|revision| revision != run.revision)
+    };
+    removals(observed, &is_other)
+}
+
+/// Every object of this revision.
+fn everything(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
+    removals(observed, &|metadata| label(metadata, names::REVISION) == Some(&run.revision))
+}
+
+fn removals(observed: &Observed, is_meant: &dyn Fn(&&ObjectMeta) -> bool) -> Vec<Removal> {
+    let stays = |metadata: &&ObjectMeta| metadata.deletion_timestamp.is_none();
+    let jobs = observed.jobs.iter().map(|job| &job.metadata);
+    let maps = observed.config_maps.iter().map(|map| &map.metadata);
+    let jobs = jobs.filter(is_meant).filter(stays).map(|metadata| removal(Job::KIND, metadata));
+    let maps = maps.filter(is_meant).filter(stays);
+    jobs.chain(maps.map(|metadata| removal(ConfigMap::KIND, metadata))).collect()
+}
+
+/// Jobs of this revision that run or may run.
+fn unfinished(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
+    observed
+        .jobs
+        .iter()
+        .filter(|job| label(&job.metadata, names::REVISION) == Some(&run.revision))
+        .filter(|job| job.metadata.deletion_timestamp.is_none())
+        .filter(|job| matches!(state(job), JobState::Active | JobState::Suspended))
+        .map(|job| removal(Job::KIND, &job.metadata))
+        .collect()
+}
+
+fn removal(kind: &'static str, metadata: &ObjectMeta) -> Removal {
+    Removal { kind, name: metadata.name.clone().unwrap_or_default(), uid: metadata.uid.clone() }
+}
+
+/// An event, unless the last pass told it already.
+fn happening(raw: &FineTuneWorkspace, phase: &Phase) -> Option<Happening> {
+    let (reason, note) = reason(phase);
+    let old = raw.status.as_ref();
+    let ready = old.and_then(|old| old.conditions.iter().find(|one| one.type_ == READY));
+    let is_told = ready.is_some_and(|ready| ready.reason == reason.as_str());
+    let is_warning = match phase {
+        Phase::Rejected { .. } | Phase::Failed { .. } | Phase::Retrying { .. } => true,
+        Phase::Preflight { trouble }
+        | Phase::Provisioning { trouble }
+        | Phase::Publishing { trouble } => trouble.is_some(),
+        Phase::Suspended
+        | Phase::Queued
+        | Phase::Training
+        | Phase::Evaluating
+        | Phase::Succeeded { .. } => false,
+    };
+    (!is_told).then_some(Happening { is_warning, reason, note })
+}
+
+/// When to look again: what the cluster does not tell is asked for.
+fn next(phase: &Phase) -> Next {
+    const PROGRESS: Next = Next::After(Duration::from_secs(10));
+    const OUTSIDE: Next = Next::After(Duration::from_secs(15));
+    const PATIENCE: Next = Next::After(Duration::from_mins(1));
+    match phase {
+        Phase::Rejected { reason: Reason::InvalidSecret, .. } | Phase::Publishing { .. } => OUTSIDE,
+        Phase::Training | Phase::Evaluating => PROGRESS,
+        Phase::Preflight { trouble: Some(_) } | Phase::Provisioning { trouble: _ } => PATIENCE,
+        Phase::Rejected { .. }
+        | Phase::Suspended
+        | Phase::Preflight { trouble: None }
+        | Phase::Queued
+        | Phase::Retrying { .. }
+        | Phase::Succeeded { .. }
+        | Phase::Failed { .. } => Next::OnChange,
+    }
+}

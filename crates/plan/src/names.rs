@@ -1,0 +1,140 @@
+//! Names and labels of the objects that a workspace has.
+
+use std::collections::BTreeMap;
+
+use api::FineTuneWorkspace;
+use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, KIND};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// Label: the workspace's name.
+pub const WORKSPACE: &str = "anneal.dev/workspace";
+/// Label: the revision that the object belongs to.
+pub const REVISION: &str = "anneal.dev/revision";
+/// Label: `preflight` or `train`.
+pub const ROLE: &str = "anneal.dev/role";
+/// Label that Kueue reads.
+pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Label and value by which all our objects are found.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "anneal");
+
+/// Digits of a revision.
+const DIGITS: usize = 12;
+/// Digits of a revision in a name: 50 characters of the workspace's name, these, two hyphens and three
+/// more characters make a DNS label.
+const DIGITS_IN_NAME: usize = 8;
+
+/// What a Job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Preflight,
+    Train,
+}
+
+impl Role {
+    /// The label's value, which is also the trainer's command.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Train => "train",
+        }
+    }
+}
+
+/// Hash over the part of a spec that training depends on: another one is another run.
+///
+/// Names of secrets, how memory is used, the machine, the output and the limits are left out. Images
+/// count by the reference that the user wrote: pin a digest to train anew when the content changes.
+pub fn workspace_revision(spec: &FineTuneWorkspaceSpec) -> String {
+    let mut content = json!({
+        "baseModel": spec.base_model,
+        "data": spec.data,
+        "method": spec.method,
+        "adapter": spec.adapter,
+        "hyperparameters": spec.hyperparameters,
+        "earlyStopping": spec.early_stopping,
+        "validation": spec.evaluation.as_ref().map(|evaluation| evaluation.every_steps),
+    });
+    for (block, field) in [
+        ("/baseModel", "pullSecret"),
+        ("/data", "pullSecret"),
+        ("/hyperparameters", "microBatchTokens"),
+        ("/hyperparameters", "activationCheckpointing"),
+    ] {
+        if let Some(Value::Object(fields)) = content.pointer_mut(block) {
+            fields.shift_remove(field);
+        }
+    }
+    let digest = Sha256::digest(content.to_string());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex[..DIGITS].to_owned()
+}
+
+/// One revision of a workspace, and what its objects are called.
+#[derive(Clone, Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) raw: &'a FineTuneWorkspace,
+    pub(crate) revision: String,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(raw: &'a FineTuneWorkspace) -> Self {
+        Self { raw, revision: workspace_revision(&raw.spec) }
+    }
+
+    fn workspace(&self) -> &str {
+        self.raw.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The `ConfigMap`'s name.
+    pub(crate) fn config_map(&self) -> String {
+        format!("{}-{}", self.workspace(), &self.revision[..DIGITS_IN_NAME])
+    }
+
+    /// The preflight Job's name.
+    pub(crate) fn preflight(&self) -> String {
+        format!("{}-pre", self.config_map())
+    }
+
+    /// The name of the training Job that comes after `earlier` others.
+    pub(crate) fn training(&self, earlier: usize) -> String {
+        format!("{}-t{}", self.config_map(), earlier.min(99))
+    }
+
+    /// Labels of everything that belongs to this revision.
+    pub(crate) fn labels(&self, role: Option<Role>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([
+            (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
+            (WORKSPACE.to_owned(), self.workspace().to_owned()),
+            (REVISION.to_owned(), self.revision.clone()),
+        ]);
+        if let Some(role) = role {
+            labels.insert(ROLE.to_owned(), role.as_str().to_owned());
+        }
+        labels
+    }
+
+    /// Metadata of an object that goes when the workspace goes.
+    pub(crate) fn metadata(&self, name: String, role: Option<Role>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: self.raw.metadata.namespace.clone(),
+            labels: Some(self.labels(role)),
+            owner_references: Some(vec![OwnerReference {
+                api_version: API_VERSION.to_owned(),
+                kind: KIND.to_owned(),
+                name: self.workspace().to_owned(),
+                uid: self.raw.metadata.uid.clone().unwrap_or_default(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+/// A label's value, or nothing.
+pub(crate) fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.labels.as_ref()?.get(name).map(String::as_str)
+}

@@ -1,0 +1,75 @@
+//! All that the operator saw, as one value: what [`crate::plan`] decides from.
+
+use std::collections::BTreeMap;
+
+use api::TrainerStatus;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+/// What was seen of a workspace's surroundings at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observed {
+    /// When it was seen: the only clock there is.
+    pub now: Time,
+    pub settings: Settings,
+    /// Those that carry the workspace's label, of any revision.
+    #[serde(default)]
+    pub config_maps: Vec<ConfigMap>,
+    /// Those that carry the workspace's label, of any revision.
+    #[serde(default)]
+    pub jobs: Vec<Job>,
+    /// Those of these jobs.
+    #[serde(default)]
+    pub pods: Vec<Pod>,
+    /// The secrets that the spec names, as far as they were looked at.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretState>,
+    /// Why the Job controller could not make a pod: the last warning on the running Job.
+    #[serde(default)]
+    pub refusal: Option<String>,
+    /// The trainer's own word, where it answered in time.
+    #[serde(default)]
+    pub trainer: Option<TrainerStatus>,
+    /// Whether the adapter that the trainer says it pushed is there.
+    #[serde(default)]
+    pub registry: RegistryAnswer,
+}
+
+/// What the operator was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Image of preflight and training pods.
+    pub trainer_image: String,
+    /// Secrets of every namespace, with which that image is pulled.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Registries that are spoken to without TLS, as `host:port`.
+    #[serde(default)]
+    pub plain_http: Vec<String>,
+}
+
+/// A secret that a spec names. What it holds never leaves the operator's `observe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretState {
+    /// There, and of the form that is needed.
+    Usable,
+    Missing,
+    /// There, and of no use; says what is wrong without saying what it holds.
+    Malformed(String),
+}
+
+/// What the registry says of the adapter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegistryAnswer {
+    /// There was nothing to ask for.
+    #[default]
+    NotAsked,
+    Found,
+    Missing,
+    /// The answer was no answer: what happened.
+    Unreachable(String),
+}

@@ -1,0 +1,51 @@
+//! What else has to be looked at before a plan can be made: most passes need none of it.
+
+use api::workspace::AdapterStatus;
+use api::{FineTuneWorkspace, valid, validate};
+
+use crate::names::Run;
+use crate::observed::Observed;
+use crate::phase::report;
+use crate::seen::{self, JobState, Seen};
+
+/// What [`crate::plan`] would like to know beside the workspace's own objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Questions {
+    /// Secrets whose form matters now: Docker's configuration in the key `.dockerconfigjson`.
+    pub secrets: Vec<String>,
+    /// The adapter that the registry is to be asked for, and the secret to ask with.
+    pub adapter: Option<(AdapterStatus, Option<String>)>,
+    /// Address of the trainer that may tell its progress.
+    pub trainer: Option<String>,
+    /// A Job that runs and has no pod: its warnings tell why.
+    pub refused: Option<String>,
+}
+
+/// What to look at, from a first look that answers none of it.
+pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
+    let Ok(workspace) = validate(raw) else { return Questions::default() };
+    let run = Run::new(raw);
+    let seen = Seen::new(&run, first);
+    let mut questions = Questions::default();
+    if seen.trainings.is_empty() {
+        questions.secrets = secrets(&workspace.secrets);
+    }
+    let Some(job) = seen.trainings.last().copied().or(seen.preflight) else { return questions };
+    match (seen::state(job), seen.live_pod(job)) {
+        (JobState::Active, Some(pod)) if seen::phase(pod) == "Running" => {
+            questions.trainer = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+        }
+        (JobState::Active, None) => questions.refused.clone_from(&job.metadata.name),
+        (JobState::Complete, _) => {
+            let adapter = report(job, &seen).and_then(|report| report.adapter);
+            questions.adapter = adapter.map(|adapter| (adapter, workspace.secrets.push.clone()));
+        }
+        (JobState::Active | JobState::Suspended | JobState::Failed(_), _) => {}
+    }
+    questions
+}
+
+fn secrets(named: &valid::Secrets) -> Vec<String> {
+    let valid::Secrets { pull_model, pull_data, push } = named;
+    [pull_model, pull_data, push].into_iter().flatten().cloned().collect()
+}

@@ -1,0 +1,126 @@
+//! The objects that should exist, one function and one file for each kind.
+
+mod config_map;
+mod job;
+mod pod;
+
+pub use pod::PORT;
+
+use api::Workspace;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::names::{Role, Run};
+use crate::observed::Observed;
+use crate::phase::Phase;
+use crate::seen::{JobState, Seen, state};
+
+/// An object to be applied.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Object {
+    ConfigMap(Box<ConfigMap>),
+    Job(Box<Job>),
+}
+
+/// What rendering needs to know.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) seen: &'a Seen<'a>,
+    pub(crate) observed: &'a Observed,
+}
+
+/// The objects that should exist and do not, or differ from what they should be, in the order in which
+/// they are applied: what a pod mounts comes before the pod.
+pub(crate) fn render(context: &Context<'_>, phase: &Phase) -> Vec<Object> {
+    let mut objects = Vec::new();
+    match phase {
+        Phase::Rejected { .. } | Phase::Succeeded { .. } | Phase::Failed { .. } => {}
+        Phase::Preflight { .. } => {
+            objects.extend(config_map::missing(context));
+            objects.push(preflight(context, false));
+        }
+        Phase::Suspended => {
+            if context.seen.preflight.is_some_and(|job| state(job) == JobState::Active) {
+                objects.push(preflight(context, true));
+            }
+            // In a queue the Job is deleted: the queue would let it go again.
+            let is_active =
+                context.seen.trainings.last().is_some_and(|job| state(job) == JobState::Active);
+            if is_active && context.workspace.compute.queue_name.is_none() {
+                objects.push(training(context, true));
+            }
+        }
+        Phase::Queued => {
+            objects.extend(config_map::missing(context));
+            objects.push(training(context, held(context)));
+        }
+        Phase::Retrying { .. } => {
+            objects.extend(config_map::missing(context));
+            let number = context.seen.trainings.len();
+            objects.push(Object::Job(Box::new(job::job(context, Role::Train, number, true))));
+        }
+        Phase::Provisioning { .. }
+        | Phase::Training
+        | Phase::Evaluating
+        | Phase::Publishing { .. } => {}
+    }
+    objects.retain(|object| !is_there(object, context.observed));
+    objects
+}
+
+/// Whether a Job is to wait: one that is not there yet is made suspended, and one in a queue is let go
+/// by the queue.
+fn held(context: &Context<'_>) -> bool {
+    context.seen.trainings.is_empty() || context.workspace.compute.queue_name.is_some()
+}
+
+fn preflight(context: &Context<'_>, suspend: bool) -> Object {
+    let rendered = job::job(context, Role::Preflight, 0, suspend);
+    Object::Job(Box::new(job::keep_what_is_fixed(rendered, context.seen.preflight)))
+}
+
+fn training(context: &Context<'_>, suspend: bool) -> Object {
+    let number = context.seen.trainings.len().saturating_sub(1);
+    let rendered = job::job(context, Role::Train, number, suspend);
+    let last = context.seen.trainings.last().copied();
+    Object::Job(Box::new(job::keep_what_is_fixed(rendered, last)))
+}
+
+/// Whether the object is in the cluster, with every field that we would set; or its predecessor of the
+/// same name, which is on its way out.
+fn is_there(object: &Object, observed: &Observed) -> bool {
+    match object {
+        Object::ConfigMap(wanted) => observed.config_maps.iter().any(|found| {
+            found.metadata.name == wanted.metadata.name
+                && (found.metadata.deletion_timestamp.is_some() || covers(found, wanted))
+        }),
+        Object::Job(wanted) => observed.jobs.iter().any(|found| {
+            found.metadata.name == wanted.metadata.name
+                && (found.metadata.deletion_timestamp.is_some() || covers(found, wanted))
+        }),
+    }
+}
+
+fn covers<T: Serialize>(found: &T, wanted: &T) -> bool {
+    let value = |object: &T| serde_json::to_value(object).unwrap_or_default();
+    is_subset(&value(wanted), &value(found))
+}
+
+/// Whether every field of `wanted` is in `found` with the same value.
+fn is_subset(wanted: &Value, found: &Value) -> bool {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => wanted.iter().all(|(name, value)| {
+            found.get(name).is_some_and(|other| is_subset(value, other))
+                || matches!(value, Value::Null)
+        }),
+        (Value::Array(wanted), Value::Array(found)) => {
+            wanted.len() == found.len() && wanted.iter().zip(found).all(|(a, b)| is_subset(a, b))
+        }
+        (wanted, found) => wanted == found,
+    }
+}

@@ -1,0 +1,85 @@
+//! The Jobs: one for preflight, and one for each training that starts with another micro-batch.
+
+use api::termination::exit_code;
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Context, pod};
+use crate::names::{QUEUE, Role};
+
+/// The Job of a role. `number` counts the training Jobs before it.
+pub(super) fn job(context: &Context<'_>, role: Role, number: usize, suspend: bool) -> Job {
+    let (run, limits) = (context.run, &context.workspace.limits);
+    let name = match role {
+        Role::Preflight => run.preflight(),
+        Role::Train => run.training(number),
+    };
+    let mut metadata = run.metadata(name, Some(role));
+    let queue = context.workspace.compute.queue_name.clone().filter(|_| role == Role::Train);
+    if let (Some(queue), Some(labels)) = (queue, &mut metadata.labels) {
+        labels.insert(QUEUE.to_owned(), queue);
+    }
+    let deadline = limits.deadline.filter(|_| role == Role::Train);
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            suspend: Some(suspend),
+            backoff_limit: i32::try_from(limits.retries).ok(),
+            active_deadline_seconds: deadline.map(|time| time.as_secs() as i64),
+            ttl_seconds_after_finished: limits.ttl_after_finished.map(|time| time.as_secs() as i32),
+            pod_failure_policy: Some(failure_policy()),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(run.labels(Some(role))),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod::pod(context, role, number)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Which ends count, and which are final. The rules are tried in this order.
+fn failure_policy() -> PodFailurePolicy {
+    let disrupted = PodFailurePolicyRule {
+        action: "Ignore".to_owned(),
+        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+        }]),
+        ..PodFailurePolicyRule::default()
+    };
+    // A mistake of the user's stays one. Without memory another start with the same numbers is of no
+    // use: the operator makes a Job with smaller ones. 137 may be either: the operator sees which.
+    let last = PodFailurePolicyRule {
+        action: "FailJob".to_owned(),
+        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+            container_name: Some(pod::CONTAINER.to_owned()),
+            operator: "In".to_owned(),
+            values: vec![
+                exit_code::CONFIGURATION,
+                exit_code::CREDENTIAL,
+                exit_code::OUT_OF_MEMORY,
+                exit_code::KILLED,
+            ],
+        }),
+        ..PodFailurePolicyRule::default()
+    };
+    PodFailurePolicy { rules: vec![disrupted, last] }
+}
+
+/// What the API server does not let change, and what a queue adds to the pod template, stays as it is.
+pub(super) fn keep_what_is_fixed(mut rendered: Job, found: Option<&Job>) -> Job {
+    let found = found.and_then(|job| job.spec.as_ref());
+    if let (Some(spec), Some(found)) = (&mut rendered.spec, found) {
+        spec.template = found.template.clone();
+        spec.pod_failure_policy.clone_from(&found.pod_failure_policy);
+    }
+    rendered
+}

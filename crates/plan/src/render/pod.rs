@@ -1,0 +1,275 @@
+//! The pod: the trainer's container under the `restricted` Pod Security level, with the workspace, the
+//! images and the secrets that the spec names, and nothing else.
+
+use std::collections::BTreeMap;
+
+use api::Workspace;
+use api::valid::{DataSource, HeldOut, ModelSource};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    HTTPGetAction, ImageVolumeSource, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Context, config_map};
+use crate::end::{self, Again};
+use crate::names::Role;
+use crate::seen::{JobState, state};
+
+/// The container's name.
+pub(crate) const CONTAINER: &str = "trainer";
+/// Port of `/healthz`, `/status`, `/events` and `/metrics`.
+pub const PORT: i32 = 8080;
+
+/// The user in our images, as in distroless ones.
+const USER: i64 = 65532;
+/// Seconds between SIGTERM and SIGKILL: a checkpoint is written in them.
+const GRACE_SECONDS: i64 = 120;
+
+/// Folder of the workspace's file.
+const WORKSPACE: &str = "/etc/anneal";
+/// Folder of the push credential, in the form of Docker's configuration.
+const PUSH: &str = "/var/run/secrets/anneal.dev/push";
+
+pub(super) fn pod(context: &Context<'_>, role: Role, number: usize) -> PodSpec {
+    let workspace = context.workspace;
+    let compute = &workspace.compute;
+    let (volumes, mounts) = volumes(context).into_iter().unzip();
+    let trains = role == Role::Train;
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        priority_class_name: compute.priority_class_name.clone(),
+        node_selector: trains.then(|| compute.node_selector.clone()).filter(|map| !map.is_empty()),
+        tolerations: trains.then(|| compute.tolerations.clone()).filter(|list| !list.is_empty()),
+        image_pull_secrets: pull_secrets(context),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![Container {
+            name: CONTAINER.to_owned(),
+            image: Some(context.observed.settings.trainer_image.clone()),
+            args: Some(vec![role.as_str().to_owned()]),
+            env: Some(environment(context, role, number)),
+            ports: Some(vec![ContainerPort {
+                name: Some("http".to_owned()),
+                container_port: PORT,
+                protocol: Some("TCP".to_owned()),
+                ..ContainerPort::default()
+            }]),
+            liveness_probe: Some(liveness()),
+            resources: Some(resources(context, role)),
+            security_context: Some(container_security()),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            volume_mounts: Some(mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// The trainer answers `/healthz` with an error when it has made no step for too long.
+fn liveness() -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some("/healthz".to_owned()),
+            port: IntOrString::Int(PORT),
+            ..HTTPGetAction::default()
+        }),
+        initial_delay_seconds: Some(30),
+        period_seconds: Some(20),
+        timeout_seconds: Some(10),
+        failure_threshold: Some(6),
+        ..Probe::default()
+    }
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn pull_secrets(context: &Context<'_>) -> Option<Vec<LocalObjectReference>> {
+    let secrets = &context.workspace.secrets;
+    let mut names = context.observed.settings.image_pull_secrets.clone();
+    names.extend([&secrets.pull_model, &secrets.pull_data].into_iter().flatten().cloned());
+    names.sort();
+    names.dedup();
+    let list = names.into_iter().map(|name| LocalObjectReference { name }).collect::<Vec<_>>();
+    (!list.is_empty()).then_some(list)
+}
+
+fn environment(context: &Context<'_>, role: Role, number: usize) -> Vec<EnvVar> {
+    let set = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        ..EnvVar::default()
+    };
+    let mut variables = vec![
+        set("ANNEAL_WORKSPACE", format!("{WORKSPACE}/{}", config_map::FILE)),
+        set("HOME", "/work".to_owned()),
+    ];
+    if context.workspace.secrets.push.is_some() {
+        variables.push(set("DOCKER_CONFIG", PUSH.to_owned()));
+    }
+    let plain_http = &context.observed.settings.plain_http;
+    if !plain_http.is_empty() {
+        variables.push(set("ANNEAL_PLAIN_HTTP", plain_http.join(",")));
+    }
+    let halvings = halvings(context, number);
+    if role == Role::Train && halvings > 0 {
+        variables.push(set("ANNEAL_MICRO_BATCH_HALVINGS", halvings.to_string()));
+    }
+    variables
+}
+
+/// How many of the first `number` training Jobs ran out of memory.
+fn halvings(context: &Context<'_>, number: usize) -> usize {
+    let seen = context.seen;
+    let ran_out = |job: &&k8s_openapi::api::batch::v1::Job| match state(job) {
+        JobState::Failed(condition) => end::job_end(seen, job, condition).again == Again::Halved,
+        JobState::Suspended | JobState::Active | JobState::Complete => false,
+    };
+    seen.trainings.iter().take(number).copied().filter(|job| ran_out(job)).count()
+}
+
+/// What the user states, both as request and as limit; else what preflight estimated, as a request.
+fn resources(context: &Context<'_>, role: Role) -> ResourceRequirements {
+    const LEAST: u64 = 1 << 30;
+    let compute = &context.workspace.compute;
+    let status = context.run.raw.status.as_ref();
+    let estimate = status.and_then(|status| status.resolved.as_ref()).map(|found| found.memory);
+    let bytes = |bytes: u64| Quantity(bytes.to_string());
+    let mut requests = BTreeMap::from([
+        ("cpu".to_owned(), Quantity(compute.threads.map_or("500m".to_owned(), |n| n.to_string()))),
+        (
+            "memory".to_owned(),
+            bytes(compute.memory.unwrap_or_else(|| estimate.unwrap_or(LEAST).max(LEAST))),
+        ),
+    ]);
+    let mut limits = BTreeMap::new();
+    if let Some(memory) = compute.memory {
+        limits.insert("memory".to_owned(), bytes(memory));
+    }
+    if role == Role::Train && compute.gpus > 0 {
+        let gpus = Quantity(compute.gpus.to_string());
+        limits.insert("nvidia.com/gpu".to_owned(), gpus.clone());
+        requests.insert("nvidia.com/gpu".to_owned(), gpus);
+    }
+    ResourceRequirements {
+        requests: Some(requests),
+        limits: (!limits.is_empty()).then_some(limits),
+        claims: None,
+    }
+}
+
+/// Each volume with its mount. Everything but `/work` and `/tmp` is read-only.
+fn volumes(context: &Context<'_>) -> Vec<(Volume, VolumeMount)> {
+    let mut all = vec![
+        (
+            Volume {
+                name: "workspace".to_owned(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: context.run.config_map(),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+            mount("workspace", WORKSPACE, true),
+        ),
+        (empty("work"), mount("work", "/work", false)),
+        (empty("tmp"), mount("tmp", "/tmp", false)),
+    ];
+    all.extend(images(context.workspace).into_iter().map(|(name, reference)| {
+        let path = format!("/mnt/{name}");
+        (image(name, reference), mount(name, &path, true))
+    }));
+    if let Some(secret) = &context.workspace.secrets.push {
+        all.push((push(secret), mount("push", PUSH, true)));
+    }
+    all
+}
+
+/// The images of a workspace and the volumes that they are: `/mnt/NAME` in the pod.
+fn images(workspace: &Workspace) -> Vec<(&'static str, String)> {
+    let mut images = Vec::new();
+    if let ModelSource::Image(image) = &workspace.base_model {
+        images.push(("base-model", image.to_string()));
+    }
+    if let DataSource::Image(image) = &workspace.data.train {
+        images.push(("train", image.to_string()));
+    }
+    for (name, held_out) in
+        [("validation", &workspace.data.validation), ("test", &workspace.data.test)]
+    {
+        if let HeldOut::Source(DataSource::Image(image)) = held_out {
+            images.push((name, image.to_string()));
+        }
+    }
+    images
+}
+
+fn image(name: &str, reference: String) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        image: Some(ImageVolumeSource {
+            reference: Some(reference),
+            pull_policy: Some("IfNotPresent".to_owned()),
+        }),
+        ..Volume::default()
+    }
+}
+
+fn empty(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
+}
+
+fn push(secret: &str) -> Volume {
+    Volume {
+        name: "push".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            items: Some(vec![KeyToPath {
+                key: ".dockerconfigjson".to_owned(),
+                path: "config.json".to_owned(),
+                mode: None,
+            }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}

@@ -1,0 +1,102 @@
+//! The observed objects of one revision, put in order.
+
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
+
+use crate::names::{self, Role, Run, label};
+use crate::observed::Observed;
+
+/// Jobs and pods of the current revision; what is being deleted counts as gone.
+#[derive(Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) preflight: Option<&'a Job>,
+    /// In the order in which they were made. All but the last one have ended.
+    pub(crate) trainings: Vec<&'a Job>,
+    pods: Vec<&'a Pod>,
+}
+
+/// How a Job stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum JobState<'a> {
+    Suspended,
+    Active,
+    Complete,
+    Failed(&'a JobCondition),
+}
+
+impl<'a> Seen<'a> {
+    pub(crate) fn new(run: &Run<'_>, observed: &'a Observed) -> Self {
+        let of_run = |role: Role| {
+            observed.jobs.iter().filter(move |job| {
+                label(&job.metadata, names::REVISION) == Some(&run.revision)
+                    && label(&job.metadata, names::ROLE) == Some(role.as_str())
+                    && job.metadata.deletion_timestamp.is_none()
+            })
+        };
+        let mut trainings: Vec<&Job> = of_run(Role::Train).collect();
+        // `…-t9` before `…-t10`.
+        trainings.sort_by_key(|job| {
+            let name = job.metadata.name.as_deref().unwrap_or_default();
+            (name.len(), name.to_owned())
+        });
+        Self {
+            preflight: of_run(Role::Preflight).next(),
+            trainings,
+            pods: observed.pods.iter().collect(),
+        }
+    }
+
+    /// The pods of a job, the oldest first.
+    pub(crate) fn pods(&self, job: &Job) -> Vec<&'a Pod> {
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
+        let owned = |pod: &&&Pod| {
+            let owners = pod.metadata.owner_references.iter().flatten();
+            owners.into_iter().any(|owner| owner.uid == uid)
+        };
+        let mut pods: Vec<&Pod> = self.pods.iter().filter(owned).copied().collect();
+        pods.sort_by_key(|pod| {
+            (pod.metadata.creation_timestamp.clone(), pod.metadata.name.clone())
+        });
+        pods
+    }
+
+    /// The pod that runs or is about to.
+    pub(crate) fn live_pod(&self, job: &Job) -> Option<&'a Pod> {
+        let pods = self.pods(job);
+        pods.into_iter().rev().find(|pod| !matches!(phase(pod), "Succeeded" | "Failed"))
+    }
+}
+
+/// How a Job stands, from its conditions.
+pub(crate) fn state(job: &Job) -> JobState<'_> {
+    let status = job.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let holds = |wanted: &str| {
+        conditions.iter().find(|condition| condition.type_ == wanted && condition.status == "True")
+    };
+    // `FailureTarget` comes before `Failed`, while pods are still ending.
+    if let Some(failed) = holds("Failed") {
+        JobState::Failed(failed)
+    } else if holds("Complete").is_some() {
+        JobState::Complete
+    } else if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
+        JobState::Suspended
+    } else {
+        JobState::Active
+    }
+}
+
+/// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`, or nothing yet.
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// The state of the pod's one container.
+pub(crate) fn container(pod: &Pod) -> Option<&ContainerState> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()
+}
+
+/// How the pod's one container ended.
+pub(crate) fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    container(pod)?.terminated.as_ref()
+}
