@@ -66,7 +66,9 @@ sched=$pki/scheduler.kubeconfig
 up kube-scheduler kube-scheduler --kubeconfig=$sched --authentication-kubeconfig=$sched \
   --authorization-kubeconfig=$sched --leader-elect=false --bind-address=127.0.0.1
 until ctr version >/dev/null 2>&1; do sleep 0.1; done
-ctr -n k8s.io images import $dir/pause.tar >$log/import.log 2>&1
+for tar in $dir/pause.tar $dir/images/*.tar; do
+  [ ! -e $tar ] || ctr -n k8s.io images import $tar >>$log/import.log 2>&1
+done
 up kubelet kubelet --config=$dir/kubelet.yaml --kubeconfig=$pki/kubelet.kubeconfig \
   --hostname-override=node1 --node-ip=$ip --v=2
 up kube-proxy kube-proxy --config=$dir/kube-proxy.yaml

@@ -1,0 +1,35 @@
+//! Waiting for the cluster, by watching it.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::runtime::wait::{Condition, await_condition};
+use serde::de::DeserializeOwned;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The object once a condition holds of it. A condition may also ask for its absence.
+pub async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>) -> Result<Option<K>>
+where
+    K: Clone + Debug + Send + DeserializeOwned + kube::Resource + 'static,
+{
+    let wait = await_condition(api.clone(), name, condition);
+    match tokio::time::timeout(PATIENCE, wait).await {
+        Ok(found) => found.with_context(|| format!("cannot watch `{name}`")),
+        Err(_) => {
+            let now = api.get_opt(name).await;
+            bail!("`{name}` is not as it should be after {PATIENCE:?}; it is {now:#?}")
+        }
+    }
+}
+
+/// Whether a definition is served.
+pub fn is_established(definition: Option<&CustomResourceDefinition>) -> bool {
+    let status = definition.and_then(|definition| definition.status.as_ref());
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|one| one.type_ == "Established" && one.status == "True")
+}
