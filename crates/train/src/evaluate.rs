@@ -68,9 +68,8 @@ pub(crate) fn answers(
         on_progress((number * PROMPTS) as u64);
         let prompts: Vec<Vec<u32>> =
             group.iter().map(|index| questions[*index].prompt_ids.clone()).collect();
-        let go_on = &mut |_, _| match stop.load(Ordering::Relaxed) {
-            true => Flow::Stop,
-            false => Flow::Continue,
+        let go_on = &mut |_, _| {
+            if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
         };
         let answers = session.sample(&prompts, &options, go_on);
         if stop.load(Ordering::Relaxed) {

@@ -13,6 +13,7 @@ use lm::model::Model;
 use lm::packed::Packed;
 use lm::param::Param;
 use lm::tape::{Mode, Tape, TapeOptions};
+use tch::Kind;
 
 use crate::data::MicroBatch;
 use crate::error::RunError;
@@ -21,6 +22,9 @@ use crate::optim::{self, AdamW, Settings};
 
 pub use load::{device, lora_config};
 pub use store::{ADAPTER, WEIGHTS};
+
+/// Rows of a bf16 product are filled up to a multiple of this.
+const ROUND_ROWS: usize = 64;
 
 /// A model that is being trained.
 #[derive(Debug)]
@@ -89,7 +93,7 @@ impl Session {
         let mut score = Score::default();
         let mut done = 0;
         for (index, batch) in batches.iter().enumerate() {
-            let packed = Packed::new(&batch.ids, &batch.lengths, self.model.device());
+            let packed = self.pack(batch);
             let tape = Tape::new(TapeOptions {
                 mode: if training { Mode::Explicit } else { Mode::Infer },
                 checkpointing: self.checkpointing,
@@ -113,6 +117,20 @@ impl Session {
             }
         }
         Ok(Some(score))
+    }
+
+    /// The tokens of `batch`, filled up to a round number in bf16 by a sequence that nothing is learned
+    /// from: oneDNN compiles code for each number of rows that a bf16 product has, and keeps it, so
+    /// that a new number in every micro-batch would cost time and ever more memory.
+    fn pack(&self, batch: &MicroBatch) -> Packed {
+        let (mut ids, mut lengths) = (batch.ids.clone(), batch.lengths.clone());
+        let round = if self.model.kind() == Kind::BFloat16 { ROUND_ROWS } else { 1 };
+        let fill = ids.len().next_multiple_of(round) - ids.len();
+        if fill > 0 {
+            ids.resize(ids.len() + fill, 0);
+            lengths.push(fill as i64);
+        }
+        Packed::new(&ids, &lengths, self.model.device())
     }
 
     /// Takes one optimizer step with the gathered gradient, and returns its norm before clipping. A

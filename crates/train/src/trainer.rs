@@ -251,7 +251,7 @@ impl Training<'_> {
         let left = self.spec.training.steps.saturating_sub(self.state.step);
         let validations = left.div_ceil(self.validation_interval());
         let per_step = self.pace.step_seconds / self.pace.steps as f64;
-        (self.pace.steps > 1)
-            .then(|| left as f64 * per_step + validations as f64 * self.pace.validation_seconds)
+        let seconds = left as f64 * per_step + validations as f64 * self.pace.validation_seconds;
+        (self.pace.steps > 1).then_some(seconds)
     }
 }

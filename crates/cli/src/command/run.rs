@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use train::Outcome;
+use train::report::{self, Reason};
 
 use crate::args::{Output, RunArgs};
 use crate::failure::Failure;
@@ -10,6 +11,7 @@ use crate::publish;
 use crate::say;
 use crate::stop;
 use crate::view;
+use crate::view::outcome::Published;
 use crate::view::progress::Screen;
 
 /// The main job.
@@ -21,6 +23,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     publish::check(&document.workspace, &args.registry)?;
     let outcome = train(&document, &prepared.resolved.run_spec, &mut screen)?;
     let published = publish::publish(&document.workspace, &outcome, &prepared, &args.registry)?;
+    write_report(&outcome, &prepared.resolved, &published)?;
     match args.output.output {
         Output::Text if outcome.reused => {
             eprintln!("this run was complete already: nothing was trained");
@@ -35,6 +38,26 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         })),
     }
     Ok(())
+}
+
+/// Writes the report again, with what the trainer does not know: why each hyperparameter was chosen,
+/// and where the result was published.
+fn write_report(
+    outcome: &Outcome,
+    resolved: &plan::Resolved,
+    published: &Published,
+) -> Result<(), Failure> {
+    let reasons: Vec<Reason> = resolved
+        .reasons
+        .iter()
+        .map(|choice| Reason {
+            name: choice.field.rsplit('.').next().unwrap_or_default().to_owned(),
+            reason: choice.reason.clone(),
+        })
+        .collect();
+    let reference = format!("{} ({})", published.reference, published.digest);
+    report::write(&outcome.dir, &resolved.run_spec, &reasons, Some(&reference))
+        .map_err(|error| Failure::from(train::RunError::from(error)))
 }
 
 fn train(

@@ -67,12 +67,10 @@ impl Session {
 
 /// The device that a run specification means on this machine.
 pub fn device(spec: &RunSpec) -> Result<Device, RunError> {
-    match spec.compute.device {
-        run_spec::Device::Cpu => Ok(Device::Cpu),
-        run_spec::Device::Auto if Cuda::is_available() => Ok(Device::Cuda(0)),
-        run_spec::Device::Auto => Ok(Device::Cpu),
-        run_spec::Device::Cuda if Cuda::is_available() => Ok(Device::Cuda(0)),
-        run_spec::Device::Cuda => Err(RunError::configuration(
+    match (spec.compute.device, Cuda::is_available()) {
+        (run_spec::Device::Auto | run_spec::Device::Cuda, true) => Ok(Device::Cuda(0)),
+        (run_spec::Device::Auto, false) | (run_spec::Device::Cpu, _) => Ok(Device::Cpu),
+        (run_spec::Device::Cuda, false) => Err(RunError::configuration(
             "cannot train on CUDA: LibTorch finds no GPU",
             "leave the device out to train on the CPU, or use a LibTorch with CUDA",
         )),
