@@ -5,12 +5,20 @@ use anyhow::Result;
 
 use crate::shell;
 
-/// Writes the custom resource definitions into `deploy/crds`.
+/// Writes the custom resource definitions into `deploy/crds`, and the operator's roles and the chart's
+/// copies of both.
 pub(crate) fn run() -> Result<()> {
     shell::stage("custom resource definitions", || {
         let test = "the_committed_crd_is_the_one_that_the_types_give";
         let mut cargo = shell::cargo();
         cargo.args(["test", "--quiet", "--release", "--package", "api", "--test", "rules", test]);
+        shell::output(cargo.env("UPDATE_GOLDEN", "1"))?;
+        Ok(())
+    })?;
+    shell::stage("roles and chart", || {
+        let test = "the_committed_roles_are_those_that_the_operator_needs";
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--quiet", "--release", "--package", "operator", test]);
         shell::output(cargo.env("UPDATE_GOLDEN", "1"))?;
         Ok(())
     })

@@ -102,6 +102,7 @@ fn licences() -> Result<()> {
 fn tests(left_out: &Path, strictness: Strictness) -> Result<(Counts, bool)> {
     shell::run(shell::cargo().args(["build", "--release", "--package", "cli"]))?;
     shell::run(shell::cargo().args(["build", "--release", "--package", "trainer-image"]))?;
+    shell::run(shell::cargo().args(["build", "--release", "--package", "operator"]))?;
     fs::write(left_out, "").with_context(|| format!("cannot write {}", left_out.display()))?;
     let mut command = shell::cargo();
     command.args(["test", "--release", "--workspace", "--no-fail-fast"]);

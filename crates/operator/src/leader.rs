@@ -1,0 +1,121 @@
+//! One replica acts at a time: the one that holds a Lease.
+//!
+//! # Guarantees
+//! A process that can no longer renew its lease ends before another one may take it. A process that is
+//! told to stop gives the lease back, so that the next one starts at once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+
+/// The Lease's name.
+pub(crate) const LEASE: &str = "anneal-operator";
+/// How long a lease holds without renewal.
+const HOLDS: Duration = Duration::from_secs(12);
+/// How long the holder tries to renew before it gives up.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// A claim on the lease.
+#[derive(Clone)]
+pub(crate) struct Election {
+    leases: Api<Lease>,
+    /// Who we are; no two processes have the same.
+    identity: String,
+}
+
+impl Election {
+    pub(crate) fn new(client: Client, namespace: &str, identity: String) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity }
+    }
+
+    /// Waits until the lease is ours.
+    pub(crate) async fn win(&self) {
+        loop {
+            match self.claim(HOLDS).await {
+                Ok(true) => break,
+                Ok(false) => debug!("another replica leads"),
+                Err(error) => warn!(%error, "cannot ask for the lease"),
+            }
+            sleep(EVERY).await;
+        }
+        info!(identity = self.identity, "this replica leads");
+    }
+
+    /// Renews the lease until that fails for too long.
+    pub(crate) async fn hold(&self) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < PATIENCE {
+            sleep(EVERY).await;
+            match timeout(EVERY, self.claim(HOLDS)).await {
+                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => warn!(%error, "cannot renew the lease"),
+                Err(_) => warn!("the API server does not answer in time"),
+            }
+        }
+        warn!("the lease is lost");
+    }
+
+    /// Gives the lease back.
+    pub(crate) async fn release(&self) {
+        if let Err(error) = self.claim(Duration::from_secs(1)).await {
+            debug!(%error, "cannot give the lease back");
+        }
+    }
+
+    /// Takes or renews the lease for a time; `false` while another one holds it.
+    async fn claim(&self, time: Duration) -> Result<bool, kube::Error> {
+        let now = Timestamp::now();
+        let found = self.leases.get_opt(LEASE).await?;
+        let Some(found) = found else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+                spec: Some(self.spec(None, now, time)),
+            };
+            return won(self.leases.create(&PostParams::default(), &lease).await);
+        };
+        let spec = found.spec.clone().unwrap_or_default();
+        let is_ours = spec.holder_identity.as_deref() == Some(&self.identity);
+        if !is_ours && !has_run_out(&spec, now) {
+            return Ok(false);
+        }
+        // The resource version in the metadata lets only one of two claims through.
+        let spec = self.spec(is_ours.then_some(spec), now, time);
+        let lease = Lease { metadata: found.metadata, spec: Some(spec) };
+        won(self.leases.replace(LEASE, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, ours: Option<LeaseSpec>, now: Timestamp, time: Duration) -> LeaseSpec {
+        let since = ours.and_then(|spec| spec.acquire_time).unwrap_or(MicroTime(now));
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(time.as_secs() as i32),
+            acquire_time: Some(since),
+            renew_time: Some(MicroTime(now)),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+fn has_run_out(spec: &LeaseSpec, now: Timestamp) -> bool {
+    let Some(renewed) = &spec.renew_time else { return true };
+    let holds = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(0)));
+    now.duration_since(renewed.0) > holds
+}
+
+/// A conflict means that another one was faster.
+fn won(answer: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(error)) if error.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,95 @@
+//! `anneal-operator`: makes a cluster follow its `FineTuneWorkspace`s.
+//!
+//! Read [`workspace`] first. All decisions are `plan`'s; [`observe`] looks, [`apply`] writes; the rest
+//! is what a process needs: [`watch`], [`leader`], [`admin`], [`metrics`], [`telemetry`], [`rbac`].
+
+mod admin;
+mod apply;
+mod context;
+mod counted;
+mod leader;
+mod metrics;
+mod observe;
+mod rbac;
+mod telemetry;
+mod watch;
+mod workspace;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "anneal-operator", about = "Makes a cluster follow its FineTuneWorkspaces")]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the custom resource definition
+    Crds,
+    /// Print the roles that the operator needs
+    Rbac,
+}
+
+/// How the operator runs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Image of preflight and training pods
+    #[arg(long, env = "ANNEAL_TRAINER_IMAGE", default_value = "ghcr.io/anneal-dev/trainer:latest")]
+    trainer_image: String,
+    /// Secrets with which that image is pulled, in every workspace's namespace
+    #[arg(long, env = "ANNEAL_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    image_pull_secrets: Vec<String>,
+    /// Look at this namespace alone
+    #[arg(long, env = "ANNEAL_NAMESPACE")]
+    namespace: Option<String>,
+    /// Namespace of the lease by which one replica of several leads; without it no lease is taken
+    #[arg(long, env = "ANNEAL_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// Where /metrics, /healthz and /readyz are answered
+    #[arg(long, env = "ANNEAL_ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    admin_address: SocketAddr,
+    /// Registries that are spoken to over http, as host:port
+    #[arg(long, env = "ANNEAL_PLAIN_HTTP", value_delimiter = ',')]
+    plain_http: Vec<String>,
+    /// Workspaces that are worked on at the same time
+    #[arg(long, env = "ANNEAL_WORKERS", default_value_t = 8)]
+    workers: u16,
+}
+
+fn main() -> ExitCode {
+    let Args { command, options } = Args::parse();
+    let result = match command {
+        Some(Command::Crds) => print(&api::crd_yaml()),
+        Some(Command::Rbac) => rbac::yaml().map_err(Into::into).and_then(|text| print(&text)),
+        None => run(options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
+    telemetry::set_up();
+    // The TLS library takes its arithmetic from here; a second installation is none.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(watch::run(options))
+}

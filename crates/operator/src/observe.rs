@@ -1,0 +1,201 @@
+//! The one place that looks: at the objects that we made (from watches), and at what the plan asks
+//! for beside them: secrets, a Job's warnings, the trainer, the registry.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::{FineTuneWorkspace, TrainerStatus};
+use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::runtime::reflector::Store;
+use kube::{Api, Resource, ResourceExt as _};
+use plan::{Observed, Questions, RegistryAnswer, SecretState, names, questions};
+use tracing::debug;
+
+use crate::context::Ctx;
+
+/// Why something could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ObserveError {
+    /// A watch ended; the process is about to.
+    #[error("the watch of {what} has ended")]
+    Watch { what: &'static str },
+    /// The API server refused or did not answer.
+    #[error("cannot read the secret `{name}`")]
+    Secret { name: String, source: Box<kube::Error> },
+}
+
+/// Everything that a plan is made from.
+pub(crate) async fn observe(
+    ctx: &Ctx,
+    workspace: &FineTuneWorkspace,
+) -> Result<Observed, ObserveError> {
+    let mut observed = Observed {
+        now: Time(Timestamp::now()),
+        settings: ctx.settings.clone(),
+        config_maps: of_workspace(&ctx.children.config_maps, workspace, "config maps").await?,
+        jobs: of_workspace(&ctx.children.jobs, workspace, "jobs").await?,
+        pods: of_workspace(&ctx.children.pods, workspace, "pods").await?,
+        secrets: BTreeMap::new(),
+        refusal: None,
+        trainer: None,
+        registry: RegistryAnswer::NotAsked,
+    };
+    let namespace = workspace.namespace().unwrap_or_default();
+    let Questions { secrets, adapter, trainer, refused } = questions(workspace, &observed);
+    for name in secrets {
+        let state = secret_state(ctx, &namespace, &name).await?;
+        observed.secrets.insert(name, state);
+    }
+    if let Some(job) = refused {
+        observed.refusal = refusal(ctx, &namespace, &job).await;
+    }
+    if let Some(address) = trainer {
+        observed.trainer = trainer_status(ctx, &address).await;
+    }
+    if let Some((adapter, secret)) = adapter {
+        observed.registry = ask_registry(ctx, &namespace, &adapter, secret.as_deref()).await?;
+    }
+    Ok(observed)
+}
+
+/// The objects of one workspace, once the watch has shown all there are.
+async fn of_workspace<K>(
+    store: &Store<K>,
+    workspace: &FineTuneWorkspace,
+    what: &'static str,
+) -> Result<Vec<K>, ObserveError>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.wait_until_ready().await.map_err(|_| ObserveError::Watch { what })?;
+    let name = workspace.name_any();
+    let found = store.state_filter(|object| {
+        let meta = object.meta();
+        meta.namespace == workspace.metadata.namespace
+            && object.labels().get(names::WORKSPACE) == Some(&name)
+    });
+    Ok(found.iter().map(|object| K::clone(object)).collect())
+}
+
+async fn secret(ctx: &Ctx, namespace: &str, name: &str) -> Result<Option<Secret>, ObserveError> {
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    secrets
+        .get_opt(name)
+        .await
+        .map_err(|source| ObserveError::Secret { name: name.to_owned(), source: Box::new(source) })
+}
+
+/// Whether a secret can be a login; says nothing of what it holds.
+async fn secret_state(ctx: &Ctx, namespace: &str, name: &str) -> Result<SecretState, ObserveError> {
+    let Some(secret) = secret(ctx, namespace, name).await? else {
+        return Ok(SecretState::Missing);
+    };
+    let malformed = |why: &str| Ok(SecretState::Malformed(why.to_owned()));
+    let Some(value) = secret.data.as_ref().and_then(|data| data.get(".dockerconfigjson")) else {
+        return malformed("it has no key `.dockerconfigjson`");
+    };
+    let config = serde_json::from_slice::<serde_json::Value>(&value.0);
+    if config.is_ok_and(|config| config.get("auths").is_some_and(serde_json::Value::is_object)) {
+        return Ok(SecretState::Usable);
+    }
+    malformed("its key `.dockerconfigjson` is not a JSON object with `auths`")
+}
+
+/// The Job controller's last warning, such as that of a quota.
+async fn refusal(ctx: &Ctx, namespace: &str, job: &str) -> Option<String> {
+    let events: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
+    let about = format!("involvedObject.kind=Job,involvedObject.name={job},type=Warning");
+    let list = events.list(&ListParams::default().fields(&about)).await.ok()?;
+    let failed =
+        list.items.into_iter().filter(|event| event.reason.as_deref() == Some("FailedCreate"));
+    failed.max_by_key(|event| event.last_timestamp.clone())?.message
+}
+
+/// The trainer's word; without one the plan does without it.
+async fn trainer_status(ctx: &Ctx, address: &str) -> Option<TrainerStatus> {
+    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let url = format!("http://{host}:{}/status", plan::render::PORT);
+    let answer = ctx.http.get(url).timeout(Duration::from_secs(2)).send().await;
+    let status = match answer {
+        Ok(answer) => answer.json().await,
+        Err(error) => Err(error),
+    };
+    status.inspect_err(|error| debug!(%error, "the trainer does not tell its progress")).ok()
+}
+
+/// Whether the registry has the adapter, asked with the user's push secret.
+async fn ask_registry(
+    ctx: &Ctx,
+    namespace: &str,
+    adapter: &api::workspace::AdapterStatus,
+    secret_name: Option<&str>,
+) -> Result<RegistryAnswer, ObserveError> {
+    let target: oci::Target = match adapter.image.parse() {
+        Ok(target) => target,
+        Err(error) => return Ok(RegistryAnswer::Unreachable(format!("{error}"))),
+    };
+    let folder = match login(ctx, namespace, secret_name).await? {
+        Ok(folder) => folder,
+        Err(error) => return Ok(RegistryAnswer::Unreachable(error)),
+    };
+    let host = adapter.image.split('/').next().unwrap_or_default();
+    let options = oci::Options {
+        docker_config: Some(folder.path().to_owned()),
+        plain_http: ctx.settings.plain_http.iter().any(|plain| plain == host),
+        attempts: 1,
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(10),
+        ..oci::Options::default()
+    };
+    let target = target.at_digest(&adapter.digest);
+    let asked = tokio::task::spawn_blocking(move || {
+        let answer = oci::blocking::resolve(&target, &options);
+        // Until here the login had to be there.
+        drop(folder);
+        answer
+    });
+    Ok(match asked.await {
+        Ok(Ok(_)) => RegistryAnswer::Found,
+        Ok(Err(oci::Error::Registry(oci::registry::RegistryError::NotFound { .. }))) => {
+            RegistryAnswer::Missing
+        }
+        Ok(Err(error)) => RegistryAnswer::Unreachable(chain(&error)),
+        Err(error) => RegistryAnswer::Unreachable(error.to_string()),
+    })
+}
+
+/// A folder with Docker's configuration as the secret holds it; empty without a secret. It is gone when
+/// it is dropped.
+async fn login(
+    ctx: &Ctx,
+    namespace: &str,
+    secret_name: Option<&str>,
+) -> Result<Result<tempfile::TempDir, String>, ObserveError> {
+    let failed = |error: std::io::Error| format!("cannot keep a login for a moment: {error}");
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => return Ok(Err(failed(error))),
+    };
+    let Some(name) = secret_name else { return Ok(Ok(folder)) };
+    let Some(secret) = secret(ctx, namespace, name).await? else {
+        return Ok(Err(format!("the secret `{name}` is gone")));
+    };
+    let config = secret.data.as_ref().and_then(|data| data.get(".dockerconfigjson"));
+    let bytes = config.map(|value| value.0.clone()).unwrap_or_default();
+    let written = tokio::fs::write(folder.path().join("config.json"), bytes).await;
+    Ok(written.map(|()| folder).map_err(failed))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,117 @@
+//! What the operator may do: everything that it does, and nothing else. `anneal-operator rbac` prints
+//! it, and `deploy/rbac` and the chart hold what is printed.
+
+use api::workspace::API_VERSION;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use serde_json::{Value, json};
+
+use crate::context::MANAGER;
+use crate::leader::LEASE;
+
+/// Rules in the namespaces that workspaces live in.
+pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
+    let group = API_VERSION.split('/').next().unwrap_or_default();
+    vec![
+        rule(group, "finetuneworkspaces", &["get", "list", "watch"]),
+        rule(group, "finetuneworkspaces/status", &["patch"]),
+        // `blockOwnerDeletion` in an owner reference needs the right to set finalizers on the owner.
+        rule(group, "finetuneworkspaces/finalizers", &["update"]),
+        rule("batch", "jobs", &["list", "watch", "create", "patch", "delete"]),
+        rule("", "pods", &["list", "watch"]),
+        rule("", "configmaps", &["list", "watch", "create", "patch", "delete"]),
+        // By name alone: secrets are neither listed nor watched.
+        rule("", "secrets", &["get"]),
+        rule("", "events", &["list"]),
+        rule("events.k8s.io", "events", &["create", "patch"]),
+    ]
+}
+
+/// Rules in the operator's own namespace.
+pub(crate) fn own_rules() -> Vec<PolicyRule> {
+    let mut named = rule("coordination.k8s.io", "leases", &["get", "update"]);
+    named.resource_names = Some(vec![LEASE.to_owned()]);
+    vec![rule("coordination.k8s.io", "leases", &["create"]), named]
+}
+
+fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    }
+}
+
+/// Roles and bindings as YAML documents, for an operator that looks at all namespaces.
+pub(crate) fn yaml() -> Result<String, serde_yaml::Error> {
+    let mut text =
+        "# Generated from crates/operator by `cargo xtask gen`. Do not edit.\n".to_owned();
+    for document in documents() {
+        text += "---\n";
+        text += &serde_yaml::to_string(&document)?;
+    }
+    Ok(text)
+}
+
+fn documents() -> Vec<Value> {
+    const RBAC: &str = "rbac.authorization.k8s.io/v1";
+    let subjects =
+        json!([{"kind": "ServiceAccount", "name": MANAGER, "namespace": "anneal-system"}]);
+    let role = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": MANAGER});
+    let own = json!({"name": MANAGER, "namespace": "anneal-system"});
+    vec![
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own}),
+        json!({
+            "apiVersion": RBAC,
+            "kind": "ClusterRole",
+            "metadata": {"name": MANAGER},
+            "rules": workspace_rules(),
+        }),
+        json!({
+            "apiVersion": RBAC,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": MANAGER},
+            "roleRef": role("ClusterRole"),
+            "subjects": subjects,
+        }),
+        json!({"apiVersion": RBAC, "kind": "Role", "metadata": own, "rules": own_rules()}),
+        json!({
+            "apiVersion": RBAC,
+            "kind": "RoleBinding",
+            "metadata": own,
+            "roleRef": role("Role"),
+            "subjects": subjects,
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::{own_rules, workspace_rules, yaml};
+
+    /// `UPDATE_GOLDEN=1` writes the files anew.
+    #[test]
+    fn the_committed_roles_are_those_that_the_operator_needs() {
+        let rules = json!({"workspaces": workspace_rules(), "own": own_rules()});
+        let first = "# Generated from crates/operator by `cargo xtask gen`. Do not edit.\n";
+        for (path, wanted) in [
+            ("deploy/rbac/operator.yaml", yaml().unwrap()),
+            (
+                "charts/anneal/files/rules.yaml",
+                format!("{first}{}", serde_yaml::to_string(&rules).unwrap()),
+            ),
+            ("charts/anneal/files/finetuneworkspaces.anneal.dev.yaml", api::crd_yaml()),
+        ] {
+            let path = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                std::fs::write(&path, &wanted).unwrap();
+            }
+            let committed = std::fs::read_to_string(&path).unwrap();
+            assert!(committed == wanted, "{path} is stale: run `cargo xtask gen`");
+        }
+    }
+}

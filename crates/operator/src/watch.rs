@@ -1,0 +1,202 @@
+//! The process from start to end: client, watches, lease, controller, and an orderly stop.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use api::FineTuneWorkspace;
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, WatchStreamExt as _, controller, reflector, watcher};
+use kube::{Api, Client, CustomResourceExt as _, Resource, ResourceExt as _};
+use plan::{Settings, names};
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::Options;
+use crate::admin::{self, Admin};
+use crate::context::{Children, Ctx, MANAGER};
+use crate::counted;
+use crate::leader::{Election, LEASE};
+use crate::metrics::Metrics;
+use crate::workspace::{Watched, on_error, reconcile};
+
+/// Runs until a signal, or until the lease is lost.
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let metrics = Metrics::new().context("cannot register the metrics")?;
+    let client = counted::client(&metrics).await?;
+    let workspaces: Api<Watched> = api(&client, options.namespace.as_deref());
+    wait_for_crd(&workspaces).await?;
+
+    let (jobs, job_changes) = watched::<Job>(&client, &options);
+    let (pods, pod_changes) = watched::<Pod>(&client, &options);
+    let (config_maps, map_changes) = watched::<ConfigMap>(&client, &options);
+    let controller = Controller::new(workspaces, watcher::Config::default())
+        .with_config(controller::Config::default().concurrency(options.workers))
+        .watches_stream(job_changes, |job| owner(&job))
+        .watches_stream(pod_changes, |pod| owner(&pod))
+        .watches_stream(map_changes, |map| owner(&map));
+
+    let identity = identity();
+    let is_ready = Arc::new(AtomicBool::new(false));
+    let admin = Admin {
+        metrics: metrics.clone(),
+        is_ready: Arc::clone(&is_ready),
+        workspaces: controller.store(),
+    };
+    let admin = tokio::spawn(admin::serve(options.admin_address, admin));
+    let stop = stop_signal()?;
+    let election = options
+        .lease_namespace
+        .as_deref()
+        .map(|namespace| Election::new(client.clone(), namespace, identity.clone()));
+    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity) };
+    let ctx = Ctx {
+        recorder: Recorder::new(client.clone(), reporter),
+        http: reqwest::Client::builder().no_proxy().build().context("cannot set up http")?,
+        settings: Settings {
+            trainer_image: options.trainer_image,
+            image_pull_secrets: options.image_pull_secrets,
+            plain_http: options.plain_http,
+        },
+        metrics: metrics.clone(),
+        children: Children { jobs, pods, config_maps },
+        client,
+    };
+    tokio::select! {
+        () = stop => {}
+        ended = admin => bail!("cannot answer at the admin address: {ended:?}"),
+        lost = lead(election.as_ref(), &metrics, &is_ready, controller, ctx) => lost?,
+    }
+    if let Some(election) = election {
+        election.release().await;
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// Waits for the lease, then works for as long as it is held.
+async fn lead(
+    election: Option<&Election>,
+    metrics: &Metrics,
+    is_ready: &AtomicBool,
+    controller: Controller<Watched>,
+    ctx: Ctx,
+) -> anyhow::Result<()> {
+    // A replica that waits is as ready as it can be.
+    is_ready.store(election.is_some(), Ordering::Relaxed);
+    if let Some(election) = election {
+        metrics.leads(LEASE, false);
+        election.win().await;
+        metrics.leads(LEASE, true);
+    }
+    let first_look = controller.store();
+    let work = controller.run(reconcile, on_error, Arc::new(ctx)).for_each(|result| async move {
+        if let Err(error) = result {
+            tracing::debug!(%error, "a pass ended early");
+        }
+    });
+    let look = async {
+        if first_look.wait_until_ready().await.is_ok() {
+            is_ready.store(true, Ordering::Relaxed);
+        }
+        std::future::pending::<()>().await;
+    };
+    let hold = async {
+        match election {
+            Some(election) => election.hold().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = work => bail!("the watch of workspaces has ended"),
+        () = look => Ok(()),
+        () = hold => bail!("the lease is lost"),
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// A cache of the objects that we made, and the stream that keeps it and tells of each change.
+fn watched<K>(
+    client: &Client,
+    options: &Options,
+) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static + use<K>)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let (key, value) = names::MANAGED_BY;
+    let config = watcher::Config::default().labels(&format!("{key}={value},{}", names::WORKSPACE));
+    let stream = watcher(api::<K>(client, options.namespace.as_deref()), config)
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects();
+    (reader, stream)
+}
+
+/// The workspace that an object was made for.
+fn owner<K: Resource>(object: &K) -> Option<ObjectRef<Watched>> {
+    let name = object.labels().get(names::WORKSPACE)?;
+    Some(ObjectRef::new(name).within(&object.namespace()?))
+}
+
+/// Waits for the custom resource definition, and says how to install it.
+async fn wait_for_crd(workspaces: &Api<Watched>) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_secs(2);
+    loop {
+        match workspaces.list(&kube::api::ListParams::default().limit(1)).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(error)) if error.code == 404 => {
+                let name = FineTuneWorkspace::crd_name();
+                warn!("there is no {name} here: run `anneal-operator crds | kubectl apply -f -`");
+            }
+            Err(kube::Error::Api(error)) if error.code == 401 || error.code == 403 => {
+                bail!("the operator may not list workspaces: {error}")
+            }
+            Err(error) => warn!(%error, "the API server does not answer"),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+    })
+}
+
+/// The pod's name, and the process where several run on one machine.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+    format!("{host}-{}", std::process::id())
+}
