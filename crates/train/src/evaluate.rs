@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use api::RunSpec;
 use api::run_spec::Metric;
 use lm::generate::{Flow, GenerateOptions};
 use lm::tokenizer::Tokenizer;
@@ -14,8 +15,11 @@ use crate::events::Events;
 use crate::metrics;
 use crate::session::{Score, Session};
 
-/// Prompts that are answered at once.
+/// Most prompts that are answered at once.
 const PROMPTS: usize = 32;
+/// Tokens of prompts that go through the model at once, in micro-batches of training: without a
+/// gradient they take less memory than one of those.
+const MICRO_BATCHES: usize = 4;
 
 /// How one model did on the held-out examples.
 #[derive(Debug)]
@@ -50,12 +54,12 @@ pub(crate) fn answers(
     session: &Session,
     tokenizer: &Tokenizer,
     questions: &[&Question],
-    max_new_tokens: usize,
+    spec: &RunSpec,
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Vec<String>>, RunError> {
     let options = GenerateOptions {
-        max_new_tokens,
+        max_new_tokens: spec.evaluation.max_new_tokens,
         stop: tokenizer.eos().to_vec(),
         batch: PROMPTS,
         ..GenerateOptions::default()
@@ -64,8 +68,12 @@ pub(crate) fn answers(
     let mut order: Vec<usize> = (0..questions.len()).collect();
     order.sort_by_key(|index| questions[*index].prompt_ids.len());
     let mut texts = vec![String::new(); questions.len()];
-    for (number, group) in order.chunks(PROMPTS).enumerate() {
-        on_progress((number * PROMPTS) as u64);
+    let most_tokens = spec.training.micro_batch_tokens * MICRO_BATCHES;
+    let mut rest = order.as_slice();
+    while !rest.is_empty() {
+        on_progress((questions.len() - rest.len()) as u64);
+        let (group, later) = rest.split_at(fitting(rest, questions, most_tokens));
+        rest = later;
         let prompts: Vec<Vec<u32>> =
             group.iter().map(|index| questions[*index].prompt_ids.clone()).collect();
         let go_on = &mut |_, _| {
@@ -84,6 +92,16 @@ pub(crate) fn answers(
     }
     on_progress(questions.len() as u64);
     Ok(Some(texts))
+}
+
+/// How many of the first questions are answered at once: at least one.
+fn fitting(order: &[usize], questions: &[&Question], most_tokens: usize) -> usize {
+    let mut tokens = 0;
+    let fits = |index: &&usize| {
+        tokens += questions[**index].prompt_ids.len();
+        tokens <= most_tokens
+    };
+    order.iter().take(PROMPTS).take_while(fits).count().max(1)
 }
 
 /// The table of base against tuned.

@@ -4,6 +4,7 @@
 mod checkpoint;
 mod event;
 mod optim;
+mod report;
 mod schedule;
 
 use serde_json::Value;

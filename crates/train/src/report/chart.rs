@@ -40,7 +40,7 @@ impl Chart<'_> {
         let (left, right) = range(points().map(|point| point.0));
         let (low, high) = range(points().map(|point| point.1));
         let low = if self.from_zero { 0.0 } else { low };
-        let ticks = ticks(low, high, 4);
+        let ticks = ticks(low, high, 4, 0.0);
         let bottom = low.min(ticks[0]);
         let top = high.max(ticks[ticks.len() - 1]);
         let scale = Scale { left, right, bottom, top };
@@ -56,7 +56,8 @@ impl Chart<'_> {
             let at = scale.up(*tick) / SIZE * 100.0;
             let _ = write!(html, "<span class=y style=\"bottom:{at:.2}%\">{}</span>", short(*tick));
         }
-        for tick in self::ticks(left, right, 5).iter().filter(|tick| (left..=right).contains(tick))
+        for tick in
+            self::ticks(left, right, 5, 1.0).iter().filter(|tick| (left..=right).contains(tick))
         {
             let at = scale.across(*tick) / SIZE * 100.0;
             let _ = write!(html, "<span class=x style=\"left:{at:.2}%\">{}</span>", short(*tick));
@@ -158,11 +159,12 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// About `count` round numbers around `low..=high`: the first at or below, the last at or above.
-fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
-    let rough = (high - low) / count as f64;
+/// About `count` round numbers around `low..=high`, at least `least` apart: the first at or below, the
+/// last at or above.
+fn ticks(low: f64, high: f64, count: usize, least: f64) -> Vec<f64> {
+    let rough = ((high - low) / count as f64).max(least);
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+    let step = [1.0, 2.0, 5.0, 10.0]
         .into_iter()
         .map(|digit| digit * power)
         .find(|step| *step >= rough * 0.999)

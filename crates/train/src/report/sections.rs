@@ -64,8 +64,9 @@ pub(super) fn comparison(story: &Story<'_>) -> String {
         Split::Test => "test",
     };
     let examples = thousands(compared.examples as i64);
+    let plural = if compared.examples == 1 { "" } else { "s" };
     let mut html = format!(
-        "<h2>Base against tuned: {examples} {split} examples</h2>\n<div class=panel><table>\
+        "<h2>Base against tuned: {examples} {split} example{plural}</h2>\n<div class=panel><table>\
          <thead><tr><th>Score<th class=num>Base<th class=num>Tuned<th class=num>Change<th>\
          </thead>\n"
     );
@@ -266,7 +267,11 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// A hyperparameter is shown as it is, with all its digits.
+/// A hyperparameter is shown as it is, but for digits that nobody set.
 fn exact(value: f64) -> String {
-    if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{value}") }
+    if value != 0.0 && value.abs() < 1e-3 {
+        return format!("{value:e}");
+    }
+    let text = format!("{value:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -27,6 +27,8 @@ pub(super) fn number(value: f64) -> String {
         let text = format!("{value:.2e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         format!("{}e{exponent}", trim_zeros(digits))
+    } else if size < 0.1 {
+        trim_zeros(&format!("{value:.4}")).to_owned()
     } else if size < 10.0 {
         trim_zeros(&format!("{value:.3}")).to_owned()
     } else if size < 1000.0 {

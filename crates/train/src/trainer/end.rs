@@ -185,10 +185,9 @@ impl Grading<'_> {
         };
         let questions = &self.held_out.questions;
         let total = questions.len() as u64;
-        let longest = spec.evaluation.max_new_tokens;
         let on_progress = &mut |done| events.show(&Event::Progress { what, done, total });
         let answers =
-            evaluate::answers(session, self.tokenizer, questions, longest, self.stop, on_progress)?;
+            evaluate::answers(session, self.tokenizer, questions, spec, self.stop, on_progress)?;
         Ok(answers.map(|answers| Graded { score, answers }))
     }
 }
