@@ -14,9 +14,10 @@ fn main() {
 /// LibTorch's own OpenMP runtime where it ships one, so that both use the same threads.
 fn link_openmp(lib: &std::path::Path) {
     println!("cargo:rustc-link-search=native={}", lib.display());
-    match lib.join("libgomp.so.1").exists() {
-        true => println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1"),
-        false => println!("cargo:rustc-link-lib=dylib=gomp"),
+    if lib.join("libgomp.so.1").exists() {
+        println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1");
+    } else {
+        println!("cargo:rustc-link-lib=dylib=gomp");
     }
 }
 
@@ -30,9 +31,10 @@ fn compile_kernels() {
         "-mfma",
         "-mprefer-vector-width=512",
     ];
-    let variants: &[(&str, &[&str])] = match x86 {
-        true => &[("base", &[]), ("avx2", &["-mavx2", "-mfma"]), ("avx512", &avx512)],
-        false => &[("base", &[])],
+    let variants: &[(&str, &[&str])] = if x86 {
+        &[("base", &[]), ("avx2", &["-mavx2", "-mfma"]), ("avx512", &avx512)]
+    } else {
+        &[("base", &[])]
     };
     for (name, flags) in variants {
         let mut build = build();

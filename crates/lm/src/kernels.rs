@@ -103,7 +103,14 @@ pub(crate) fn gated(activation: Activation, gate: &Tensor, up: &Tensor) -> Tenso
     let y = Tensor::empty_like(&gate);
     // SAFETY: all three are dense, of one kind and one number of elements.
     unsafe {
-        anneal_gated(kind(&gate), gelu(activation), at(&gate), at(&up), at(&y), gate.numel() as i64)
+        anneal_gated(
+            kind(&gate),
+            gelu(activation),
+            at(&gate),
+            at(&up),
+            at(&y),
+            gate.numel() as i64,
+        );
     }
     y
 }
@@ -138,8 +145,8 @@ pub(crate) fn gated_backward(
     (dgate, dup)
 }
 
-/// Rotates the heads of `x [T, H·dim]` by `cos` and `sin`, fp32 `[T, half]`, the sine times `sign`.
-pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, dim: i64, sign: f64) -> Tensor {
+/// Rotates the heads of `x [T, H·dim]` by `cos` and `sin`, fp32 `[T, half]`, the sine times `direction`.
+pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, dim: i64, direction: f64) -> Tensor {
     let (x, [rows, width], half) = (dense_rows(x), matrix(x), cos.size()[1]);
     assert_eq!(cos.size(), [rows, half], "an angle for each token and pair");
     assert!(2 * half <= dim && width % dim == 0, "the rotated features are part of a head");
@@ -157,7 +164,7 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, dim: i64, sign: f64) 
             width / dim,
             dim,
             half,
-            sign as f32,
+            direction as f32,
         );
     }
     y
@@ -208,7 +215,7 @@ pub(crate) fn repeat_heads(x: &Tensor, dim: i64, times: i64) -> Tensor {
     let y = Tensor::empty([rows, width * times], (x.kind(), x.device()));
     // SAFETY: `x` has rows of `width` elements `stride(0)` apart, `y` is dense `[rows, width·times]`.
     unsafe {
-        anneal_repeat_heads(kind(&x), at(&x), x.stride()[0], at(&y), rows, width / dim, dim, times)
+        anneal_repeat_heads(kind(&x), at(&x), x.stride()[0], at(&y), rows, width / dim, dim, times);
     }
     y
 }

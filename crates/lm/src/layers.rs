@@ -211,9 +211,8 @@ impl<'m> Tape<'m> {
     /// `activation(gate) · up`, both `[T, F]` (Shazeer 2020).
     pub fn gated(&self, activation: Activation, gate: &Var<'m>, up: &Var<'m>) -> Var<'m> {
         let fused = self.mode() != Mode::Autograd && kernels::supports(gate.tensor());
-        let product = move |gate: &Tensor, up: &Tensor| match fused {
-            true => kernels::gated(activation, gate, up),
-            false => activation.forward(gate) * up,
+        let product = move |gate: &Tensor, up: &Tensor| {
+            if fused { kernels::gated(activation, gate, up) } else { activation.forward(gate) * up }
         };
         let y = product(gate.tensor(), up.tensor());
         if !self.wants(&[gate, up], false) {
@@ -225,9 +224,10 @@ impl<'m> Tape<'m> {
         let (slot, gate_slot, up_slot) = (y.slot(), gate.slot(), up.slot());
         self.record(move |grads| {
             let Some(dy) = grads.take(slot) else { return };
-            let (dgate, dup) = match fused {
-                true => kernels::gated_backward(activation, &dy, &g, &u),
-                false => (activation.backward(&(&dy * &u), &g), activation.forward(&g) * &dy),
+            let (dgate, dup) = if fused {
+                kernels::gated_backward(activation, &dy, &g, &u)
+            } else {
+                (activation.backward(&(&dy * &u), &g), activation.forward(&g) * &dy)
             };
             grads.add_owned(up_slot, dup);
             grads.add_owned(gate_slot, dgate);

@@ -79,10 +79,8 @@ impl<'a> Loader<'a> {
     ) -> Result<Linear, LoadError> {
         let place = self.at(name);
         let weight = Weight::Frozen(place.tensor("weight", &[outputs, inputs])?);
-        let bias = match bias {
-            true => Some(Weight::Frozen(place.tensor("bias", &[outputs])?)),
-            false => None,
-        };
+        let bias = if bias { Some(place.tensor("bias", &[outputs])?) } else { None };
+        let bias = bias.map(Weight::Frozen);
         Ok(Linear { name: place.path, weight, bias, lora: None })
     }
 

@@ -77,11 +77,10 @@ impl Model {
             .map(|index| models::block(&model.at("layers").at(&index.to_string()), index))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = model.norm("norm")?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => {
-                Some(loader.linear("lm_head", config.vocab_size, config.hidden_size, false)?)
-            }
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(loader.linear("lm_head", config.vocab_size, config.hidden_size, false)?)
         };
         let rope = Frequencies::new(&config.rope, &config, options.device);
         let rope_local =
@@ -201,7 +200,7 @@ impl Model {
             match module {
                 Module::Linear(linear) => attach_to_linear(linear, config, seed, device),
                 Module::Norm(norm) if config.saves(&norm.name) => {
-                    norm.weight.train(&format!("{}.weight", norm.name))
+                    norm.weight.train(&format!("{}.weight", norm.name));
                 }
                 Module::Embedding(table) if config.saves(&table.name) => {
                     table.weight.train(&format!("{}.weight", table.name));

@@ -161,15 +161,15 @@ impl RopeTable {
         Self { cos: cos.unsqueeze(1), sin: sin.unsqueeze(1), cos_f32, sin_f32 }
     }
 
-    /// Turns `x [T, H·head_dim]` by the angles times `sign`.
-    fn turn(&self, x: &Tensor, head_dim: i64, sign: f64) -> Tensor {
+    /// Turns `x [T, H·head_dim]` by the angles times `direction`, which is 1 or -1.
+    fn turn(&self, x: &Tensor, head_dim: i64, direction: f64) -> Tensor {
         if kernels::supports(x) {
-            return kernels::rope(x, &self.cos_f32, &self.sin_f32, head_dim, sign);
+            return kernels::rope(x, &self.cos_f32, &self.sin_f32, head_dim, direction);
         }
         let half = self.cos.size()[2];
         let heads = x.reshape([x.size()[0], -1, head_dim]);
         let (a, b) = (heads.narrow(2, 0, half), heads.narrow(2, half, half));
-        let sin = if sign < 0.0 { -&self.sin } else { self.sin.shallow_clone() };
+        let sin = &self.sin * direction;
         let y = Tensor::empty_like(&heads);
         y.narrow(2, 0, half).copy_(&(&a * &self.cos - &b * &sin));
         y.narrow(2, half, half).copy_(&(&b * &self.cos + &a * &sin));

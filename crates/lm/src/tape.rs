@@ -126,11 +126,7 @@ impl<'m> Tape<'m> {
 
     /// Part of a model, such as half a block, that may be computed again to save memory. It ends
     /// with the sum of its residual connection, by [`Tape::add`] or [`crate::linear::Linear::residual`].
-    pub fn segment(
-        &self,
-        x: Var<'m>,
-        body: impl Fn(&Tape<'m>, Var<'m>) -> Var<'m> + 'm,
-    ) -> Var<'m> {
+    pub fn segment(&self, x: Var<'m>, body: impl Fn(&Self, Var<'m>) -> Var<'m> + 'm) -> Var<'m> {
         if !(self.records() && self.options.checkpointing) {
             return body(self, x);
         }
@@ -204,6 +200,7 @@ impl<'m> Var<'m> {
     }
 
     /// The same value for a second use.
+    #[must_use]
     pub fn share(&self) -> Self {
         let recipe = self.recipe.as_ref().map(Rc::clone);
         Self { tensor: self.tensor.shallow_clone(), slot: self.slot, recipe }

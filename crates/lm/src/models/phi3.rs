@@ -109,7 +109,7 @@ impl Mlp {
         Ok(Self {
             gate_up_proj: loader.linear("gate_up_proj", 2 * f, d, false)?,
             down_proj: loader.linear("down_proj", d, f, false)?,
-            activation: config.hidden_act.into(),
+            activation: config.hidden_act,
             intermediate_size: f,
         })
     }
