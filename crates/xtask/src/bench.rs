@@ -95,8 +95,9 @@ struct Measure {
     more: bool,
 }
 
-const MEASURES: [Measure; 3] = [
+const MEASURES: [Measure; 4] = [
     Measure { field: "tokens_per_second", title: "useful tokens/s", more: true },
+    Measure { field: "tokens_per_cpu_second", title: "useful tokens/CPU s", more: true },
     Measure { field: "peak_rss_mb", title: "peak memory, MB", more: false },
     Measure { field: "start_to_first_step_s", title: "start to first step, s", more: false },
 ];

@@ -51,9 +51,11 @@ fn main() -> Result<()> {
 struct Watch {
     start_to_first_step: f64,
     last: Option<Instant>,
+    last_cpu: f64,
     losses: Vec<f64>,
     tokens: Vec<u64>,
     seconds: Vec<f64>,
+    cpu_seconds: Vec<f64>,
 }
 
 impl Watch {
@@ -62,12 +64,16 @@ impl Watch {
             Event::Started(_) => {
                 self.start_to_first_step = process_age().unwrap_or(f64::NAN);
                 self.last = Some(Instant::now());
+                self.last_cpu = cpu_seconds().unwrap_or(f64::NAN);
             }
             Event::Step(step) => {
                 let now = Instant::now();
                 if let Some(last) = self.last.replace(now) {
                     self.seconds.push((now - last).as_secs_f64());
                 }
+                let cpu = cpu_seconds().unwrap_or(f64::NAN);
+                self.cpu_seconds.push(cpu - self.last_cpu);
+                self.last_cpu = cpu;
                 self.losses.push(step.loss);
                 self.tokens.push(step.tokens);
             }
@@ -79,11 +85,14 @@ impl Watch {
         ensure!(self.tokens.len() > warm, "there are no steps after the first {warm}");
         let tokens: u64 = self.tokens[warm..].iter().sum();
         let seconds: f64 = self.seconds[warm..].iter().sum();
+        let cpu_seconds: f64 = self.cpu_seconds[warm..].iter().sum();
         Ok(json!({
             "losses": self.losses,
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "tokens_per_second": tokens as f64 / seconds,
+            "tokens_per_cpu_second": tokens as f64 / cpu_seconds,
             "peak_rss_mb": peak_rss_mb()?,
             "start_to_first_step_s": self.start_to_first_step,
             "settings": arguments,
@@ -204,13 +213,24 @@ fn training(given: &HashMap<String, String>) -> Result<Training> {
 
 /// Seconds since the kernel started this process.
 fn process_age() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat has another form")?;
-    let ticks: f64 = fields.split_whitespace().nth(19).context("no start time")?.parse()?;
     let uptime = std::fs::read_to_string("/proc/uptime")?;
     let uptime: f64 = uptime.split_whitespace().next().context("no uptime")?.parse()?;
+    Ok(uptime - process_stat(22)?)
+}
+
+/// Processor time of this process, over all its threads.
+fn cpu_seconds() -> Result<f64> {
+    Ok(process_stat(14)? + process_stat(15)?)
+}
+
+/// A time in `/proc/self/stat`, by its number in proc(5), in seconds.
+fn process_stat(field: usize) -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The second field is a name in brackets, which may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat has another form")?;
+    let ticks = fields.split_whitespace().nth(field - 3).context("/proc/self/stat is too short")?;
     // Linux counts these ticks at 100 Hz whatever its own clock.
-    Ok(uptime - ticks / 100.0)
+    Ok(ticks.parse::<f64>()? / 100.0)
 }
 
 /// Largest resident set of this process, MB of 1,000,000 bytes.

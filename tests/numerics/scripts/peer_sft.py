@@ -6,7 +6,9 @@ Prints one JSON object as its last line:
     losses                  of each step
     tokens                  useful (non-padding) tokens of each step
     seconds                 wall time of each step
+    cpu_seconds             processor time of each step, over all threads
     tokens_per_second       useful tokens over time, without the first `--warm-steps` steps
+    tokens_per_cpu_second   the same over processor time: what others on the machine disturb least
     peak_rss_mb             VmHWM, MB of 1,000,000 bytes
     start_to_first_step_s   from the start of the process to the start of the first step
     settings                what was asked for, and the versions
@@ -66,14 +68,16 @@ class Watch(TrainerCallback):
     """Notes when steps begin and end."""
 
     def __init__(self):
-        self.first, self.begun, self.seconds, self.losses = None, None, [], []
+        self.first, self.begun, self.begun_cpu = None, None, None
+        self.seconds, self.cpu_seconds, self.losses = [], [], []
 
     def on_step_begin(self, *_, **__):
         self.first = self.first or process_age()
-        self.begun = time.monotonic()
+        self.begun, self.begun_cpu = time.monotonic(), time.process_time()
 
     def on_step_end(self, *_, **__):
         self.seconds.append(time.monotonic() - self.begun)
+        self.cpu_seconds.append(time.process_time() - self.begun_cpu)
 
     def on_log(self, _args, _state, _control, logs=None, **__):
         if "loss" in logs:
@@ -147,7 +151,9 @@ def main():
                 "losses": watch.losses,
                 "tokens": tokens,
                 "seconds": watch.seconds,
+                "cpu_seconds": watch.cpu_seconds,
                 "tokens_per_second": sum(tokens[warm]) / sum(watch.seconds[warm]),
+                "tokens_per_cpu_second": sum(tokens[warm]) / sum(watch.cpu_seconds[warm]),
                 "peak_rss_mb": peak_rss_mb(),
                 "start_to_first_step_s": watch.first,
                 "settings": vars(args),
