@@ -1,6 +1,8 @@
 //! The end of a run: base against tuned, three prompts answered by both, where the adapter is, and
 //! what to try next.
 
+use std::path::PathBuf;
+
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use train::Outcome;
@@ -56,9 +58,18 @@ fn next(outcome: &Outcome, published: &Published) {
     let prompt = outcome.samples.first().map_or("Hello", |sample| sample.prompt.as_str());
     say!("\nnext:");
     let prompt = format::shorten(prompt, 120);
-    say!("  anneal generate --adapter {dir} --prompt {}", quoted(&prompt));
-    say!("  anneal push {dir} registry.example.com/team/name:tag");
-    say!("  anneal pull {} ./adapter", published.reference);
+    let anneal = program();
+    say!("  {anneal} generate --adapter {dir} --prompt {}", quoted(&prompt));
+    say!("  {anneal} push {dir} registry.example.com/team/name:tag");
+    say!("  {anneal} pull {} ./adapter", published.reference);
+}
+
+/// This program as it can be typed here: as it was, or relative to the current folder.
+fn program() -> String {
+    let typed = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
+    let shown = typed.strip_prefix(&here).unwrap_or(&typed);
+    shown.display().to_string()
 }
 
 /// The text as one word of a shell.

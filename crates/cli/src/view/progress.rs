@@ -86,10 +86,7 @@ impl Screen {
     fn step(&mut self, step: &Step) {
         match self {
             Self::Live(bar) => {
-                bar.set_style(style("{msg} {wide_bar} {pos}/{len}"));
-                bar.set_length(step.steps);
-                bar.set_position(step.step);
-                bar.set_message(numbers(step));
+                show(bar, numbers(step), step.step, step.steps);
             }
             Self::Lines { last } => {
                 let due = last.is_none_or(|last| last.elapsed() >= LINE_EVERY);
@@ -106,15 +103,20 @@ impl Screen {
         let name = activity(what);
         match self {
             Self::Live(bar) => {
-                bar.set_style(style("{msg} {wide_bar} {pos}/{len}"));
-                bar.set_length(total);
-                bar.set_position(done);
-                bar.set_message(name);
+                show(bar, name.to_owned(), done, total);
             }
             Self::Lines { .. } if done == 0 => eprintln!("{name}"),
             Self::Lines { .. } | Self::Json => {}
         }
     }
+}
+
+/// The message first: each change may be drawn before the next one.
+fn show(bar: &ProgressBar, message: String, done: u64, total: u64) {
+    bar.set_message(message);
+    bar.set_style(style("{msg} {wide_bar} {pos}/{len}"));
+    bar.set_length(total);
+    bar.set_position(done);
 }
 
 fn style(template: &str) -> ProgressStyle {
