@@ -1,6 +1,9 @@
 //! What a finished run publishes: its result as an OCI image that says where it comes from. The
 //! trainer in a pod and `anneal run` on a laptop publish by this same code.
 
+pub mod machine;
+pub mod pod;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,8 @@ use api::RunSpec;
 use oci::{Options, Pushed, Target};
 use serde_json::{Value, json};
 use train::{ExitClass, Outcome};
-use trainer_image::Origin;
+use trainer_image::pod::{self, Ended, Role};
+use trainer_image::{Origin, machine};
 
 /// Kubernetes' own place for the message, of which it keeps 4 KiB, and the part of it for the cause.
 const MESSAGE: &str = "/dev/termination-log";
@@ -22,6 +23,9 @@ type Failure = (ExitClass, String, Option<String>);
 fn main() -> ExitCode {
     train::runtime::prepare();
     tracing_subscriber::fmt().json().with_writer(std::io::stderr).init();
+    if let Some(file) = std::env::var_os("ANNEAL_WORKSPACE") {
+        return in_pod(Path::new(&file));
+    }
     let (code, message) = match run() {
         Ok((outcome, pushed)) => (0, succeeded(&outcome, pushed.as_ref())),
         Err((class, cause, hint)) => {
@@ -33,6 +37,21 @@ fn main() -> ExitCode {
         }
     };
     tell(&message);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Does what the operator started this pod for: `preflight`, or else training.
+fn in_pod(file: &Path) -> ExitCode {
+    let is_preflight = std::env::args().nth(1).is_some_and(|word| word == "preflight");
+    let role = if is_preflight { Role::Preflight } else { Role::Train };
+    let (code, message) = match pod::run(role, file, machine::facts()) {
+        Ok(message) => (0, message),
+        Err(Ended { class, message }) => {
+            tracing::error!(cause = message.message, hint = ?message.hint, "the run failed");
+            (class.code(), message)
+        }
+    };
+    write(&message.to_message());
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
@@ -85,8 +104,12 @@ fn succeeded(outcome: &Outcome, pushed: Option<&Pushed>) -> Value {
 
 /// Writes the termination message.
 fn tell(message: &Value) {
+    write(&message.to_string());
+}
+
+fn write(message: &str) {
     let path = variable("ANNEAL_TERMINATION_LOG", MESSAGE);
-    if let Err(error) = std::fs::write(&path, message.to_string()) {
+    if let Err(error) = std::fs::write(&path, message) {
         tracing::warn!(%error, path, "cannot write the termination message");
     }
 }
