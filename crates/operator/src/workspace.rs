@@ -67,12 +67,13 @@ fn span(workspace: &FineTuneWorkspace) -> Span {
     info_span!(
         "workspace",
         namespace = metadata.namespace.as_deref().unwrap_or_default(),
-        name = metadata.name.as_deref().unwrap_or_default(),
+        workspace = metadata.name.as_deref().unwrap_or_default(),
         revision = plan::workspace_revision(&workspace.spec),
     )
 }
 
 /// Tries again soon. Conflicts and restarts of the API server pass within seconds.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub(crate) fn on_error(watched: Arc<Watched>, error: &Error, ctx: Arc<Ctx>) -> Action {
     let metadata = kube::Resource::meta(&*watched);
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());

@@ -58,8 +58,8 @@ fn not_starting(pod: &Pod, now: Timestamp) -> Option<Trouble> {
         return None;
     }
     let detail = waiting.message.as_deref().unwrap_or("no message");
-    let message = format!("{why}: {detail}");
     if !why.contains("Image") && !why.contains("Pull") {
+        let message = format!("{why}: {detail}");
         let hint = "see the pod's events".to_owned();
         return Some(Trouble {
             reason: Reason::ContainerNotStarting,
@@ -71,8 +71,15 @@ fn not_starting(pod: &Pod, now: Timestamp) -> Option<Trouble> {
     let start = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     Some(Trouble {
         reason: Reason::ImagePullFailed,
-        message,
+        message: format!("cannot pull an image: {}", of_the_registry(detail)),
         hint: "check the references in baseModel and data, and their pull secrets".to_owned(),
         is_final: now.duration_since(start) > PULL_PATIENCE,
     })
+}
+
+/// What the registry said, without the kubelet's own words: they change from one try to the next, and a
+/// status that says the same is the same.
+fn of_the_registry(detail: &str) -> &str {
+    let said = detail.rsplit_once("ErrImagePull: ").map_or(detail, |(_, said)| said);
+    said.rsplit_once(" desc = ").map_or(said, |(_, said)| said)
 }

@@ -25,6 +25,7 @@ pub use operator::Operator;
 pub use wait::{is_established, until};
 
 /// A namespace in which pods must pass the `restricted` level, and clients for it.
+#[expect(missing_debug_implementations, reason = "a client has none")]
 pub struct Place {
     pub plane: &'static ControlPlane,
     pub client: Client,

@@ -12,6 +12,7 @@ use testkit::cluster::User;
 use crate::Place;
 
 /// A running operator that looks at one namespace. It is killed when it is dropped.
+#[derive(Debug)]
 pub struct Operator {
     child: Child,
     folder: TempDir,

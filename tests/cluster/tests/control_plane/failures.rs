@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, PatchParams, PostParams};
 use serde_json::json;
 use testkit::cluster::tools::needs_control_plane;
 use tests_cluster::{Ending, Operator, Place, WORKSPACE};
@@ -151,7 +151,7 @@ async fn what_holds_a_pod_up_is_told() {
     place.pod_status(&pod, "Pending", waiting).await.unwrap();
     let status = reached(&place, Phase::Preflight, "ImagePullFailed").await;
     let (_, _, message) = condition(&status, READY);
-    assert!(message.contains("ImagePullBackOff: 401 from the registry"), "{message}");
+    assert!(message.contains("cannot pull an image: 401 from the registry"), "{message}");
     place.end_pod("-pre", Ending::well(Termination::default())).await.unwrap();
 
     let (_, pod) = place.pod_of("-t0").await.unwrap();
@@ -159,7 +159,7 @@ async fn what_holds_a_pod_up_is_told() {
     let status = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False",
         "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient memory"}]}});
     let patch = kube::api::Patch::Strategic(&status);
-    place.pods.patch_status(&name, &Default::default(), &patch).await.unwrap();
+    place.pods.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
     let status = reached(&place, Phase::Provisioning, "Unschedulable").await;
     assert!(condition(&status, READY).2.contains("1 Insufficient memory"));
 }

@@ -1,10 +1,12 @@
 //! The life of a workspace that goes well, and what the user may do in it.
 
+use std::collections::BTreeMap;
+
 use api::Termination;
 use api::condition::{COMPLETE, READY, STALLED, SUSPENDED};
 use api::workspace::{AdapterStatus, Phase, Progress, Resolved, Score};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PatchParams, PostParams};
 use testkit::cluster::tools::needs_control_plane;
 use testkit::registry::{Registry, needs_go};
 use tests_cluster::{Ending, Operator, Place, WORKSPACE, until};
@@ -84,28 +86,28 @@ async fn from_apply_to_a_published_adapter() {
 
 /// The secret's content is in nothing that anybody may read.
 async fn no_canary(place: &Place, operator: &Operator) {
-    let maps = place.config_maps.list(&Default::default()).await.unwrap().items;
+    let maps = place.config_maps.list(&ListParams::default()).await.unwrap().items;
     let texts = [
         operator.log().unwrap(),
         format!("{:?}", place.workspaces.get("reviews").await.unwrap()),
         format!("{maps:?}"),
         format!("{:?}", place.events().await.unwrap()),
-        format!("{:?}", place.jobs.list(&Default::default()).await.unwrap().items),
+        format!("{:?}", place.jobs.list(&ListParams::default()).await.unwrap().items),
     ];
     assert!(texts.iter().all(|text| !text.contains("canary-in-a-secret")));
 }
 
 /// Waits until the garbage collector has taken all that was made for the workspace.
 pub(crate) async fn gone(place: &Place) {
-    for job in place.jobs.list(&Default::default()).await.unwrap().items {
+    for job in place.jobs.list(&ListParams::default()).await.unwrap().items {
         let name = job.metadata.name.unwrap();
         until(&place.jobs, &name, |job: Option<&_>| job.is_none()).await.unwrap();
     }
-    for pod in place.pods.list(&Default::default()).await.unwrap().items {
+    for pod in place.pods.list(&ListParams::default()).await.unwrap().items {
         let name = pod.metadata.name.unwrap();
         until(&place.pods, &name, |pod: Option<&_>| pod.is_none()).await.unwrap();
     }
-    for map in place.config_maps.list(&Default::default()).await.unwrap().items {
+    for map in place.config_maps.list(&ListParams::default()).await.unwrap().items {
         let name = map.metadata.name.unwrap();
         if name != "kube-root-ca.crt" {
             until(&place.config_maps, &name, |map: Option<&_>| map.is_none()).await.unwrap();
@@ -121,7 +123,7 @@ async fn push(registry: &Registry) -> AdapterStatus {
     let login = tempfile::tempdir().unwrap();
     let bytes = secret(registry).data.unwrap().remove(".dockerconfigjson").unwrap().0;
     std::fs::write(login.path().join("config.json"), bytes).unwrap();
-    let image = oci::adapter_image(folder.path(), &Default::default()).unwrap();
+    let image = oci::adapter_image(folder.path(), &BTreeMap::new()).unwrap();
     let reference = format!("{}/team/reviews:x", registry.host());
     let options =
         oci::Options { docker_config: Some(login.path().to_owned()), ..oci::Options::default() };
@@ -198,7 +200,7 @@ async fn a_queue_admits() {
     // As Kueue does it.
     let admitted = serde_json::json!({"spec": {"suspend": false}});
     let merge = kube::api::Patch::Merge(&admitted);
-    place.jobs.patch(&name, &Default::default(), &merge).await.unwrap();
+    place.jobs.patch(&name, &PatchParams::default(), &merge).await.unwrap();
     place.run_pod("-t0").await.unwrap();
     reached(&place, Phase::Training, "Training").await;
 }
