@@ -46,18 +46,23 @@ fn run_and_kill(bench: &Workbench, spec: &api::RunSpec, kills: impl Fn(&Event) -
         .spawn()
         .unwrap();
     let mut answers = child.stdin.take().unwrap();
+    let mut killed = false;
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         let Some(event) = line.strip_prefix(TOLD) else { continue };
         if kills(&serde_json::from_str(event).unwrap()) {
             child.kill().unwrap();
-            child.wait().unwrap();
-            return;
+            killed = true;
+            break;
         }
         writeln!(answers).unwrap();
     }
-    unreachable!("the child ended before it could be killed");
+    child.wait().unwrap();
+    assert!(killed, "the child ended before it could be killed");
 }
+
+/// Whether the child is killed as it tells of an event.
+type Kills = &'static dyn Fn(&Event) -> bool;
 
 fn is_step(event: &Event, number: u64) -> bool {
     matches!(event, Event::Step(step) if step.step == number)
@@ -79,7 +84,7 @@ fn a_killed_run_goes_on_with_the_same_losses_and_the_same_adapter() {
     assert_eq!(expected.len(), 12 + 4);
 
     // Checkpoints are written after steps 3, 6, 9 and 12, and at each new best.
-    let kill: [(&str, &dyn Fn(&Event) -> bool, bool); 6] = [
+    let kill: [(&str, Kills, bool); 6] = [
         ("before any checkpoint", &|event| is_step(event, 2), false),
         ("between two checkpoints", &|event| is_step(event, 5), true),
         ("just after a checkpoint", &|event| matches!(event, Event::Saved { step: 6, .. }), true),

@@ -152,7 +152,7 @@ impl Sft {
         for (name, value) in numbers {
             command.arg(name).arg(value.to_string());
         }
-        command.arg("--precision").arg(name_of(self.precision));
+        command.arg("--precision").arg(name_of(&self.precision));
         command.env("OMP_WAIT_POLICY", "PASSIVE");
     }
 
@@ -161,7 +161,7 @@ impl Sft {
         if let (Some(model), Some(rows)) = (&self.model, &self.rows) {
             return Ok((model.clone(), rows.clone()));
         }
-        let (shape, lengths) = (name_of(self.shape), name_of(self.lengths));
+        let (shape, lengths) = (name_of(&self.shape), name_of(&self.lengths));
         let model = folder.join(&shape);
         let rows = self.steps * self.batch_size;
         let mut command = Command::new(python);
@@ -234,6 +234,6 @@ fn number(report: &Value, field: &str) -> f64 {
 }
 
 /// The word by which an option's value is given.
-fn name_of(value: impl ValueEnum) -> String {
+fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(count(134_515_008), "134,515,008");
         assert_eq!(bytes(1_234_000_000), "1.2 GB");
         assert_eq!(bytes(98_400_000), "98 MB");
-        assert_eq!(seconds(3.14), "3.1 s");
+        assert_eq!(seconds(4.25), "4.2 s");
         assert_eq!(seconds(200.0), "3 min 20 s");
         assert_eq!(seconds(7_500.0), "2 h 05 min");
     }

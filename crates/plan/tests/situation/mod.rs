@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Situation {
     /// Stands before the present one: its plan's status is the workspace's.
-    pub(crate) before: Option<Box<Situation>>,
+    pub(crate) before: Option<Box<Self>>,
     /// The spec was edited since `before`.
     pub(crate) edited: bool,
     /// Minutes since the workspace was made.

@@ -86,6 +86,7 @@ impl Workbench {
         serde_json::from_value(spec).unwrap()
     }
 
+    #[expect(clippy::unused_self, reason = "reads as what is run on the bench")]
     pub(crate) fn run(&self, spec: &RunSpec) -> (Result<Outcome, RunError>, Vec<Event>) {
         run_until(spec, |_| false)
     }
