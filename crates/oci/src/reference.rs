@@ -69,6 +69,7 @@ fn registry_fault(text: &str, error: &ParseError) -> &'static str {
     const LOWER_CASE: &str = "a repository has lower-case letters only";
     match error {
         ParseError::NameContainsUppercase => LOWER_CASE,
+        ParseError::ReferenceInvalidFormat if has_bad_digest(text) => DIGEST,
         ParseError::ReferenceInvalidFormat if text.to_lowercase().parse::<Reference>().is_ok() => {
             LOWER_CASE
         }
@@ -82,6 +83,10 @@ fn registry_fault(text: &str, error: &ParseError) -> &'static str {
             "expected `registry/repository:tag`, `registry/repository@sha256:…` or `oci:PATH:tag`"
         }
     }
+}
+
+fn has_bad_digest(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(_, digest)| hex_part(digest).is_none())
 }
 
 fn layout(rest: &str) -> Result<Target, &'static str> {
