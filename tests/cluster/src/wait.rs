@@ -10,7 +10,7 @@ use kube::runtime::wait::{Condition, await_condition};
 use serde::de::DeserializeOwned;
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The object once a condition holds of it. A condition may also ask for its absence.
 pub async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>) -> Result<Option<K>>
@@ -18,13 +18,11 @@ where
     K: Clone + Debug + Send + DeserializeOwned + kube::Resource + 'static,
 {
     let wait = await_condition(api.clone(), name, condition);
-    match tokio::time::timeout(PATIENCE, wait).await {
-        Ok(found) => found.with_context(|| format!("cannot watch `{name}`")),
-        Err(_) => {
-            let now = api.get_opt(name).await;
-            bail!("`{name}` is not as it should be after {PATIENCE:?}; it is {now:#?}")
-        }
+    if let Ok(found) = tokio::time::timeout(PATIENCE, wait).await {
+        return found.with_context(|| format!("cannot watch `{name}`"));
     }
+    let now = api.get_opt(name).await;
+    bail!("`{name}` is not as it should be after {PATIENCE:?}; it is {now:#?}")
 }
 
 /// Whether a definition is served.
