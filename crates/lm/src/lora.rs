@@ -95,8 +95,7 @@ impl Lora {
     ) -> Self {
         let bound = 1.0 / (inputs as f64).sqrt();
         let a = draw(mix(seed, name), || {
-            Tensor::empty([config.rank, inputs], (Kind::Float, Device::Cpu))
-                .uniform_(-bound, bound)
+            Tensor::empty([config.rank, inputs], (Kind::Float, Device::Cpu)).uniform_(-bound, bound)
         });
         let b = Tensor::zeros([outputs, config.rank], (Kind::Float, device));
         Self::from_matrices(name, &a.to_device(device), &b, config)
