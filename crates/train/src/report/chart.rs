@@ -169,7 +169,7 @@ fn ticks(low: f64, high: f64, count: usize, least: f64) -> Vec<f64> {
         .map(|digit| digit * power)
         .find(|step| *step >= rough * 0.999)
         .unwrap_or(10.0 * power);
-    let first = (low / step + 1e-9).floor() as i64;
-    let last = (high / step - 1e-9).ceil() as i64;
-    (first..=last).map(|tick| tick as f64 * step).collect()
+    let lowest = (low / step + 1e-9).floor() as i64;
+    let highest = (high / step - 1e-9).ceil() as i64;
+    (lowest..=highest).map(|tick| tick as f64 * step).collect()
 }

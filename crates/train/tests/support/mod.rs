@@ -21,14 +21,13 @@ impl Workbench {
         let folder = tempfile::tempdir().unwrap();
         testkit::tiny_model::write(&folder.path().join("model"), 7).unwrap();
         let data = |count: usize, salt: usize| -> String {
-            (0..count)
-                .map(|index| {
-                    let (word, label) = CLASSES[index % CLASSES.len()];
-                    let number = index * 7 + salt;
-                    let prompt = format!("{number} {word} is ");
-                    format!("{}\n", json!({"prompt": prompt, "completion": label}))
-                })
-                .collect()
+            let line = |index: usize| {
+                let (word, label) = CLASSES[index % CLASSES.len()];
+                let number = index * 7 + salt;
+                let prompt = format!("{number} {word} is ");
+                json!({"prompt": prompt, "completion": label}).to_string()
+            };
+            (0..count).map(line).collect::<Vec<_>>().join("\n")
         };
         std::fs::write(folder.path().join("train.jsonl"), data(48, 0)).unwrap();
         std::fs::write(folder.path().join("validation.jsonl"), data(9, 3)).unwrap();
