@@ -100,9 +100,8 @@ fn licences() -> Result<()> {
 
 /// Builds the programs that the end-to-end tests start, then runs all tests of all crates.
 fn tests(left_out: &Path, strictness: Strictness) -> Result<(Counts, bool)> {
-    shell::run(shell::cargo().args(["build", "--release", "--package", "cli"]))?;
-    shell::run(shell::cargo().args(["build", "--release", "--package", "trainer-image"]))?;
-    shell::run(shell::cargo().args(["build", "--release", "--package", "operator"]))?;
+    // All at once, so that what they share is built for all of them and for the tests.
+    shell::run(shell::cargo().args(["build", "--release", "--workspace", "--bins"]))?;
     fs::write(left_out, "").with_context(|| format!("cannot write {}", left_out.display()))?;
     let mut command = shell::cargo();
     command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
