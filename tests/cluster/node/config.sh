@@ -24,6 +24,7 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%, imagefs.inodesFree: 1%}
 nodeStatusUpdateFrequency: 5s
 syncFrequency: 10s
+serializeImagePulls: false
 EOF
 cat > kube-proxy.yaml <<EOF
 apiVersion: kubeproxy.config.k8s.io/v1alpha1

@@ -1,5 +1,6 @@
 #!/bin/bash
-# An image of one program and the shared libraries that it needs, as an OCI layout in a tar:
+# An image of one program, the shared libraries that it needs and the system's authorities, as an OCI
+# layout in a tar:
 # image.sh PROGRAM REFERENCE TAR. The user is not root, and there is no shell.
 set -euo pipefail
 python3 - "$@" <<'EOF'
@@ -22,6 +23,9 @@ def libraries(program):
     return {(path if not name or name.startswith("/") else "/lib/" + name): os.path.realpath(path) for name, path in found}
 
 files = {"/" + os.path.basename(program): program, **libraries(program)}
+authorities = "/etc/ssl/certs/ca-certificates.crt"
+if os.path.exists(authorities):
+    files[authorities] = authorities
 layer = io.BytesIO()
 with tarfile.open(fileobj=layer, mode="w") as tar:
     made = set()

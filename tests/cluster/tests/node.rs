@@ -201,13 +201,17 @@ fn from_apply_to_an_adapter_in_the_registry_on_a_real_node() {
 /// The operator as `deploy` has it, with the images that were made here.
 fn install(node: &Node) -> Result<()> {
     let deploy = tests("../../deploy").display().to_string();
-    node.inside(&["kubectl", "apply", "--server-side", "-k", &deploy])?;
-    let system = "-n anneal-system deployment/anneal-operator";
-    node.kubectl(&format!("set image {system} operator=localhost/anneal-operator:test"))?;
-    node.kubectl(&format!(
-        "set env {system} ANNEAL_TRAINER_IMAGE=localhost/anneal-trainer:test ANNEAL_PLAIN_HTTP={REGISTRY}"
-    ))?;
-    node.kubectl(&format!("rollout status {system} --timeout=120s"))?;
+    let objects = node.inside(&["kubectl", "kustomize", &deploy])?;
+    let (operator, trainer) =
+        ("ghcr.io/anneal-dev/operator:latest", "ghcr.io/anneal-dev/trainer:latest");
+    ensure!(objects.contains(operator) && objects.contains(trainer), "deploy names other images");
+    let plain_http = format!(
+        "localhost/anneal-trainer:test\n        - name: ANNEAL_PLAIN_HTTP\n          value: {REGISTRY}"
+    );
+    let objects =
+        objects.replace(operator, "localhost/anneal-operator:test").replace(trainer, &plain_http);
+    node.apply(&objects)?;
+    node.kubectl("rollout status -n anneal-system deployment/anneal-operator --timeout=120s")?;
     Ok(())
 }
 
