@@ -23,6 +23,10 @@ sys.exit(not any(c["type"] == "Ready" and c["status"] == "True" for c in node["s
 case $what in
 up)
   runs && { echo "it is up already"; exit 0; }
+  if [ -e /run/netns/$ns ] && [ -n "$(ip netns pids $ns)" ]; then
+    echo "another cluster is up on this machine: end it first" >&2
+    exit 1
+  fi
   mkdir -p "$dir"/{log,state}
   [ -e "$dir/pki/done" ] || "$here/pki.sh" "$dir/pki" $ip
   "$here/config.sh" "$dir" "$bin" $ip
