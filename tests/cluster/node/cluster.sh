@@ -17,7 +17,7 @@ node_ready() {
   api /api/v1/nodes/node1 2>/dev/null | python3 -c '
 import json, sys
 node = json.load(sys.stdin)
-sys.exit(not any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]))'
+sys.exit(not any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]))' 2>/dev/null
 }
 
 case $what in
