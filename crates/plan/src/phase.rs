@@ -105,6 +105,10 @@ fn training_phase(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &
 
 /// What the trainer says that it does; without a word of it, it trains.
 fn active(job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
+    if seen.pods(job).last().is_some_and(|pod| seen::phase(pod) == "Succeeded") {
+        // The Job controller will say so in a moment.
+        return Phase::Publishing { trouble: None };
+    }
     let runs = seen.live_pod(job).is_some_and(|pod| seen::phase(pod) == "Running");
     if !runs {
         return waiting(job, seen, observed, |trouble| Phase::Provisioning { trouble });
