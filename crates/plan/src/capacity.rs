@@ -14,7 +14,8 @@
 //! The constants below were fitted to 29 measured peaks on two cores: three models (135M tied, 100M
 //! untied, 270M with a vocabulary of 262,144), both precisions, with and without checkpointing, ranks 16
 //! and 64, dropout, full fine-tuning, 12 to 4,020 tokens at once. The worst was 11 % off, all but two
-//! within 6 %.
+//! within 6 %. Those runs had sequences of one length; runs of 12 to 60 steps over many lengths gave
+//! what a length costs in bf16 on a CPU.
 
 use api::ModelFacts;
 use api::run_spec::{Adapter, Precision};
@@ -26,6 +27,10 @@ use crate::targets::Targets;
 const PROCESS: f64 = 190e6;
 /// Bytes of the tokenizer per entry of the vocabulary.
 const PER_VOCABULARY_ENTRY: f64 = 230.0;
+/// Bytes that the CPU's bf16 kernels keep for each length of sequence that they have met, and the
+/// number of lengths after which older ones are given up.
+const PER_LENGTH: f64 = 11e6;
+const MOST_LENGTHS: u64 = 200;
 /// Elements of one chunk of logits (`lm/src/head.rs`), and bytes that each adds to the peak.
 const HEAD_CHUNK: f64 = 16.0 * 1_048_576.0;
 const HEAD_BYTES: f64 = 3.0;
@@ -57,6 +62,8 @@ pub struct Shape {
     pub tokens: u64,
     /// Longest sequence among them.
     pub longest: u64,
+    /// Lengths of sequence that CPU kernels in bf16 are prepared for; 0 where there are none such.
+    pub lengths: u64,
     /// Of these tokens, the share that a loss is taken on.
     pub label_share: f64,
     /// Prompt and answer of a generated sequence in tokens; 0 where nothing is generated.
@@ -67,6 +74,7 @@ pub struct Shape {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
+    /// Program, libraries, tokenizer, prepared kernels.
     pub process: u64,
     /// Frozen weights.
     pub weights: u64,
@@ -104,7 +112,8 @@ pub fn memory(model: &ModelFacts, shape: &Shape) -> Memory {
     let (kept, work) = step(model, shape);
     let generation = generation(model, shape);
     let (kept, work) = if kept + work >= generation { (kept, work) } else { (0.0, generation) };
-    let process = PROCESS + PER_VOCABULARY_ENTRY * model.vocabulary as f64;
+    let kernels = PER_LENGTH * shape.lengths.min(MOST_LENGTHS) as f64;
+    let process = PROCESS + PER_VOCABULARY_ENTRY * model.vocabulary as f64 + kernels;
     Memory {
         process: process as u64,
         weights: (model.parameters.saturating_sub(shape.replaced) as f64 * bytes) as u64,

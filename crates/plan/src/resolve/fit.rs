@@ -1,5 +1,7 @@
 //! Makes the run fit into the machine: precision, micro-batch, activation checkpointing.
 
+use std::collections::BTreeSet;
+
 use api::run_spec::{Device, Evaluation, Precision};
 use api::{Fault, RunSpec, Workspace};
 
@@ -65,6 +67,7 @@ pub(super) fn choose(
         activation_checkpointing: stated.activation_checkpointing.unwrap_or(false),
         tokens: stated.micro_batch_tokens.map_or(wanted, u64::from),
         longest,
+        lengths: 0,
         label_share: inputs.data.train.label_tokens as f64 / inputs.data.train.tokens.max(1) as f64,
         generated: generated(inputs, evaluation),
     };
@@ -101,7 +104,19 @@ fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
     let shortest = inputs.data.train.lengths.iter().min().map_or(1, |length| u64::from(*length));
     let examples = (shape.tokens / shortest.max(1)).clamp(1, length.batch.max(1));
     let tokens = shape.tokens.min(examples * shape.longest).max(shape.longest);
-    memory(&inputs.model, &Shape { tokens, ..*shape })
+    let on_cpu = inputs.machine.gpu.is_none();
+    let lengths = match shape.precision {
+        // One length is part of what every run has.
+        Precision::Bf16 if on_cpu => distinct_lengths(inputs, length).saturating_sub(1),
+        Precision::Bf16 | Precision::Fp32 => 0,
+    };
+    memory(&inputs.model, &Shape { tokens, lengths, ..*shape })
+}
+
+/// Lengths of the examples that the run gets to see.
+fn distinct_lengths(inputs: &Inputs, length: Length) -> u64 {
+    let lengths: BTreeSet<u32> = inputs.data.train.lengths.iter().copied().collect();
+    (lengths.len() as u64).min(length.steps.saturating_mul(length.batch))
 }
 
 /// Prompt and answer of the longest generated sequence.
