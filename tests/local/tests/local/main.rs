@@ -7,6 +7,7 @@ mod bad_output;
 mod bad_yaml;
 mod generate;
 mod hub;
+mod memory;
 mod plan;
 mod registry;
 mod registry_login;
