@@ -4,14 +4,14 @@ use api::run_spec::Precision;
 use api::{MachineFacts, ModelFacts};
 
 /// Floating-point operations per second and CPU thread that a training step reaches, all told.
-const CPU_FP32: f64 = 45e9;
+const CPU_FP32: f64 = 80e9;
 /// The same in bf16, where the processor multiplies it in hardware.
-const CPU_BF16: f64 = 85e9;
+const CPU_BF16: f64 = 140e9;
 /// The same of a GPU.
 const GPU_BF16: f64 = 120e12;
 const GPU_FP32: f64 = 20e12;
 /// A generated token moves all weights for few operations: its rate is that of training divided by this.
-const GENERATION_PENALTY: f64 = 6.0;
+const GENERATION_PENALTY: f64 = 4.0;
 /// Start of the process and load of the model, in seconds.
 const START: f64 = 3.0;
 
@@ -42,7 +42,8 @@ pub fn seconds(model: &ModelFacts, machine: &MachineFacts, work: &Work) -> f64 {
     let passes =
         2.0 + f64::from(u8::from(work.full)) + f64::from(u8::from(work.activation_checkpointing));
     let training = 2.0 * passes * body * work.tokens + 4.0 * head * work.label_tokens;
-    let scoring = 2.0 * (body + head) * work.scored_tokens;
+    let labels = work.label_tokens / work.tokens.max(1.0);
+    let scoring = 2.0 * (body + head * labels) * work.scored_tokens;
     let generation = 2.0 * (body + head) * work.generated_tokens * GENERATION_PENALTY;
     START + (training + scoring + generation) / rate(machine, work)
 }

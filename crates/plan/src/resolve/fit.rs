@@ -228,17 +228,17 @@ pub(super) fn estimate(
         0 => data.test.examples,
         most => data.test.examples.min(most as u64),
     };
+    // The tuned model answers as the data does; the base model often goes on until it is stopped.
     let answer = data.train.label_tokens as f64 / data.train.examples.max(1) as f64;
+    let both = answer + spec.evaluation.max_new_tokens as f64;
+    let asks = !spec.evaluation.metrics.is_empty();
+    let generated_tokens = if asks { answered as f64 * both } else { 0.0 };
     let work = Work {
         tokens: data.train.tokens as f64 * passes,
         label_tokens: data.train.label_tokens as f64 * passes,
         // Base and tuned are scored on the test split too.
         scored_tokens: data.validation.tokens as f64 * scorings + 2.0 * data.test.tokens as f64,
-        generated_tokens: if spec.evaluation.metrics.is_empty() {
-            0.0
-        } else {
-            2.0 * answered as f64 * answer
-        },
+        generated_tokens,
         full: adapter.is_full(),
         activation_checkpointing: fit.activation_checkpointing,
         precision: fit.precision,
