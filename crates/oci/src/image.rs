@@ -15,7 +15,9 @@ use crate::digest::{HashingReader, sha256};
 use crate::manifest::{
     CONFIG, Descriptor, FILE_PATH, ImageConfig, LAYER, MANIFEST, Manifest, RootFs,
 };
-use crate::tar_stream::{Content, Entry, TarStream};
+use crate::platform;
+use crate::program::Execution;
+use crate::tar_stream::{self, Content, Entry, TarStream};
 
 /// Keys of annotations of a manifest.
 pub mod annotation {
@@ -209,15 +211,13 @@ pub fn adapter_image(
     let (adapter, extra): (Vec<_>, Vec<_>) = files(Folder { root: DATA, path: folder })?
         .into_iter()
         .partition(|e| e.path.matches('/').count() == 1 && is_adapter(e));
-    let extra: Vec<_> = extra
-        .into_iter()
-        .map(|e| Entry { path: e.path.replacen(DATA, EXTRA, 1), content: e.content })
-        .collect();
+    let extra: Vec<_> =
+        extra.into_iter().map(|e| Entry { path: e.path.replacen(DATA, EXTRA, 1), ..e }).collect();
     let mut layers = vec![layer(adapter)?];
     if !extra.is_empty() {
         layers.push(layer(extra)?);
     }
-    Ok(assemble(layers, annotations))
+    Ok(assemble(layers, annotations, None))
 }
 
 /// The image of any folders, each in its place. Files whose name begins with a dot are left out.
@@ -245,7 +245,7 @@ pub fn image_from_dirs(
             layers.push(layer(vec![file])?);
         }
     }
-    Ok(assemble(layers, annotations.clone()))
+    Ok(assemble(layers, annotations.clone(), None))
 }
 
 fn base_model_name(config: &Path) -> Result<String, ImageError> {
@@ -306,27 +306,28 @@ fn add_file(
 ) -> Result<(), ImageError> {
     let name = name.to_str().ok_or_else(|| ImageError::Name { path: path.to_owned() })?;
     let content = Content::File { path: path.to_owned(), size: metadata.len() };
-    entries.push(Entry { path: format!("{prefix}{name}"), content });
+    entries.push(Entry { path: format!("{prefix}{name}"), mode: tar_stream::FILE, content });
     Ok(())
 }
 
-fn metadata(path: &Path) -> Result<std::fs::Metadata, ImageError> {
+pub(crate) fn metadata(path: &Path) -> Result<std::fs::Metadata, ImageError> {
     std::fs::metadata(path).map_err(|source| ImageError::Read { path: path.to_owned(), source })
 }
 
 /// One uncompressed layer, with the folders that its files are in.
-fn layer(files: Vec<Entry>) -> Result<Blob, ImageError> {
+pub(crate) fn layer(files: Vec<Entry>) -> Result<Blob, ImageError> {
     let mut entries = BTreeMap::new();
     for file in files {
         for (end, _) in file.path.match_indices('/') {
             let path = file.path[..=end].to_owned();
-            entries.insert(path.clone(), Entry { path, content: Content::Folder });
+            let mode = tar_stream::FOLDER;
+            entries.insert(path.clone(), Entry { path, mode, content: Content::Folder });
         }
         entries.insert(file.path.clone(), file);
     }
     let entries: Vec<_> = entries.into_values().collect();
     let path = |e: &Entry| match &e.content {
-        Content::Folder => PathBuf::from(&e.path),
+        Content::Folder | Content::Text(_) => PathBuf::from(&e.path),
         Content::File { path, .. } => path.clone(),
     };
     if let Some(long) = entries.iter().find(|e| !crate::tar_stream::fits(&e.path)) {
@@ -340,13 +341,19 @@ fn layer(files: Vec<Entry>) -> Result<Blob, ImageError> {
     Ok(Blob { media_type, digest, size, file_path: None, source })
 }
 
-fn assemble(mut layers: Vec<Blob>, annotations: BTreeMap<String, String>) -> Image {
+pub(crate) fn assemble(
+    mut layers: Vec<Blob>,
+    annotations: BTreeMap<String, String>,
+    config: Option<Execution>,
+) -> Image {
     // A layer that is not compressed has the same digest packed and unpacked.
     let diff_ids = layers.iter().map(|l| l.digest.clone()).collect();
-    // The platform is fixed: the content is the same for each, and so must be the digest.
+    // Models and data are the same for each platform, and so must be their digest.
+    let architecture = if config.is_some() { platform::own() } else { "amd64" };
     let config = ImageConfig {
-        architecture: "amd64".to_owned(),
+        architecture: architecture.to_owned(),
         os: "linux".to_owned(),
+        config,
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids },
     };
     let config = config_blob(&config);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::program::Execution;
+
 /// Media types that are written.
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -145,6 +147,9 @@ pub(crate) struct ImageConfig {
     pub(crate) architecture: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) os: String,
+    /// Written and never read: nothing is started here.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<Execution>,
     pub(crate) rootfs: RootFs,
 }
 

@@ -20,8 +20,15 @@ const BLOCK: u64 = 512;
 pub(crate) struct Entry {
     /// Relative, with `/` between the parts; folders end with `/`.
     pub(crate) path: String,
+    /// Permissions, such as [`FILE`].
+    pub(crate) mode: u32,
     pub(crate) content: Content,
 }
+
+/// Everybody may read; nobody but the owner, root, may write.
+pub(crate) const FILE: u32 = 0o644;
+/// The same of a folder, and of a program.
+pub(crate) const FOLDER: u32 = 0o755;
 
 /// What an entry holds.
 #[derive(Clone, Debug)]
@@ -32,6 +39,8 @@ pub(crate) enum Content {
         path: PathBuf,
         size: u64,
     },
+    /// A file of which there is none on the disk.
+    Text(&'static str),
 }
 
 /// An archive that can be read any number of times.
@@ -52,11 +61,19 @@ impl TarStream {
         let mut parts = Vec::new();
         for entry in entries {
             parts.push(Part::Bytes(header(entry)?));
-            if let Content::File { path, size: length } = &entry.content {
-                parts.push(Part::File { path: path.clone(), size: *length });
-                let padding = length.next_multiple_of(BLOCK) - length;
-                parts.push(Part::Bytes(Bytes::from(vec![0; padding as usize])));
-            }
+            let length = match &entry.content {
+                Content::Folder => continue,
+                Content::File { path, size } => {
+                    parts.push(Part::File { path: path.clone(), size: *size });
+                    *size
+                }
+                Content::Text(text) => {
+                    parts.push(Part::Bytes(Bytes::from_static(text.as_bytes())));
+                    text.len() as u64
+                }
+            };
+            let padding = length.next_multiple_of(BLOCK) - length;
+            parts.push(Part::Bytes(Bytes::from(vec![0; padding as usize])));
         }
         // Two blocks of zeros end an archive.
         parts.push(Part::Bytes(Bytes::from(vec![0; 2 * BLOCK as usize])));
@@ -77,12 +94,13 @@ fn header(entry: &Entry) -> io::Result<Bytes> {
     // `ustar` splits long names in two fields and every reader knows it.
     let mut header = Header::new_ustar();
     header.set_path(&entry.path)?;
-    let (kind, mode, size) = match entry.content {
-        Content::Folder => (EntryType::Directory, 0o755, 0),
-        Content::File { size, .. } => (EntryType::Regular, 0o644, size),
+    let (kind, size) = match entry.content {
+        Content::Folder => (EntryType::Directory, 0),
+        Content::File { size, .. } => (EntryType::Regular, size),
+        Content::Text(text) => (EntryType::Regular, text.len() as u64),
     };
     header.set_entry_type(kind);
-    header.set_mode(mode);
+    header.set_mode(entry.mode);
     header.set_size(size);
     header.set_uid(0);
     header.set_gid(0);

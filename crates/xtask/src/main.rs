@@ -8,6 +8,7 @@ mod bench;
 mod cluster;
 mod fetch;
 mod generate;
+mod images;
 mod libtorch;
 mod peer;
 mod quickstart;
@@ -39,6 +40,8 @@ enum Task {
     Ci,
     /// Write the generated files: custom resource definitions, roles, the chart's copies
     Gen,
+    /// Make the images of operator and trainer, with no Docker, and tell their digests
+    Images(images::Options),
     /// Start or end a whole Kubernetes on this machine, with no Docker
     Cluster {
         #[command(subcommand)]
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(test::Strictness::from_env()),
         Task::Ci => test::run(test::Strictness::NothingLeftOut),
         Task::Gen => generate::run(),
+        Task::Images(options) => images::run(&options),
         Task::Cluster { what } => cluster::run(&what),
         Task::Bench { which } => bench::run(&which),
     };
