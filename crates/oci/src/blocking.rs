@@ -9,6 +9,7 @@ use crate::options::Options;
 use crate::pull::{self, PullOptions, Pulled};
 use crate::push::{self, Pushed};
 use crate::reference::Target;
+use crate::remove;
 
 /// See [`push::push`].
 pub fn push(image: &Image, target: &Target, options: &Options) -> Result<Pushed, Error> {
@@ -33,6 +34,11 @@ pub fn pull(
 /// See [`pull::resolve`].
 pub fn resolve(target: &Target, options: &Options) -> Result<String, Error> {
     wait(pull::resolve(target, options))
+}
+
+/// See [`remove::remove`].
+pub fn remove(target: &Target, digest: &str, options: &Options) -> Result<(), Error> {
+    wait(remove::remove(target, digest, options))
 }
 
 fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -29,6 +29,7 @@ pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod registry;
+pub mod remove;
 mod retry;
 mod tar_stream;
 pub mod untar;

@@ -22,6 +22,7 @@ use crate::manifest::{ACCEPTED, Document, Manifest};
 use crate::options::Options;
 use crate::platform;
 
+mod delete;
 mod error;
 
 pub use error::RegistryError;
