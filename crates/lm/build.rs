@@ -38,13 +38,16 @@ fn compile_kernels() {
     };
     for (name, flags) in variants {
         let mut build = build();
-        build.define("VARIANT", *name).file("kernels/kernels.cpp");
+        build.define("VARIANT", *name).file("kernels/kernels.cpp").file("kernels/serve.cpp");
         for flag in *flags {
             build.flag(flag);
         }
         build.compile(&format!("anneal_kernels_{name}"));
     }
-    build().file("kernels/dispatch.cpp").compile("anneal_kernels");
+    build()
+        .file("kernels/dispatch.cpp")
+        .file("kernels/serve_dispatch.cpp")
+        .compile("anneal_kernels");
 }
 
 fn build() -> cc::Build {

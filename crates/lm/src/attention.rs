@@ -242,8 +242,12 @@ fn cached(
     packed: &Packed,
     cache: &RefCell<KvCache>,
 ) -> Tensor {
-    let y = Tensor::empty_like(q);
     let mut cache = cache.borrow_mut();
+    let cache = match &mut *cache {
+        KvCache::Paged(paged) => return paged.attend([q, k, v], heads, layer),
+        KvCache::Growing(growing) => growing,
+    };
+    let y = Tensor::empty_like(q);
     let mut offset = 0;
     for ((&length, &start), &place) in
         packed.lengths().iter().zip(packed.starts()).zip(packed.places())
@@ -272,7 +276,7 @@ fn cached(
 }
 
 /// What a continuation may see: `[length, start + length]`; `None` where causality alone decides.
-fn cached_mask(heads: Heads, start: i64, length: i64, like: &Tensor) -> Option<Tensor> {
+pub(crate) fn cached_mask(heads: Heads, start: i64, length: i64, like: &Tensor) -> Option<Tensor> {
     let total = start + length;
     let windowed = heads.window.is_some_and(|window| window < total);
     if !windowed && (start == 0 || length == 1) {

@@ -144,7 +144,7 @@ fn draw_row(p: &[f32], top_p: f64, at: f64) -> u32 {
 }
 
 /// A number in `0..1` from a seed, a prompt's index and a step (SplitMix64).
-fn uniform(seed: u64, index: u64, step: u64) -> f64 {
+pub(crate) fn uniform(seed: u64, index: u64, step: u64) -> f64 {
     let mut state = seed;
     for part in [index, step] {
         state = state.wrapping_add(part).wrapping_add(0x9e37_79b9_7f4a_7c15);

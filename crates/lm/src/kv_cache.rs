@@ -2,9 +2,19 @@
 
 use tch::{Kind, Tensor};
 
+use crate::paged::PagedCache;
+
+/// One of two stores: one that grows with what it holds, for a few sequences that end together, and one
+/// of a fixed size, for a server.
+#[derive(Debug)]
+pub enum KvCache {
+    Growing(Growing),
+    Paged(PagedCache),
+}
+
 /// A growing store of `[1, heads, tokens, C]` for each layer and each sequence's place.
 #[derive(Debug, Default)]
-pub struct KvCache {
+pub struct Growing {
     entries: Vec<Vec<Option<Entry>>>,
 }
 
@@ -17,11 +27,28 @@ struct Entry {
 /// Tokens that an entry grows by, so that not every token allocates.
 const STEP: i64 = 64;
 
+impl Default for KvCache {
+    fn default() -> Self {
+        Self::Growing(Growing::default())
+    }
+}
+
 impl KvCache {
+    /// A store that grows.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// Bytes that the stored tensors take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Growing(growing) => growing.bytes(),
+            Self::Paged(paged) => paged.bytes(),
+        }
+    }
+}
+
+impl Growing {
     /// Forgets the sequence at this place.
     pub fn clear(&mut self, place: usize) {
         for layer in &mut self.entries {

@@ -4,6 +4,7 @@
 //! layer that adapters attach to, and `models/llama.rs`, which shows how a model is written. Model
 //! files know nothing of LoRA, precision, training or serving.
 
+pub mod adapters;
 pub mod attention;
 pub mod chat;
 pub mod config;
@@ -19,9 +20,12 @@ pub mod lora;
 pub mod model;
 pub mod models;
 pub mod packed;
+pub mod paged;
 pub mod param;
 pub mod peft;
 pub mod rope;
+pub mod sample;
+mod serve_kernels;
 pub mod tape;
 pub mod tokenizer;
 pub mod weights;

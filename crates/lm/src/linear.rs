@@ -46,7 +46,7 @@ impl Linear {
         } else {
             let kind = x.tensor().kind();
             let sum = x.tensor().addmm(h.tensor(), &self.weight.value(kind).tr());
-            parts.add_low_rank(0, sum)
+            tape.routed(&self.name, h.tensor(), parts.add_low_rank(0, sum))
         };
         if !tape.records() || (x.slot().is_none() && !parts.wanted()) {
             return tape.constant(y);
@@ -106,7 +106,7 @@ pub fn together<'m, const N: usize>(
     let ys = linears.map(|linear| {
         let y = x.tensor().linear(&linear.weight.value(kind), linear.bias(kind));
         index += 1;
-        parts.add_low_rank(index - 1, y)
+        tape.routed(&linear.name, x.tensor(), parts.add_low_rank(index - 1, y))
     });
     if !tape.records() || !parts.wanted() {
         return ys.map(|y| tape.constant(y));

@@ -1,5 +1,7 @@
 //! A decoder: embeddings, blocks, final norm and head, and what of it is trained.
 
+mod step;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -157,10 +159,13 @@ impl Model {
 
     /// Logits `[T, V]` of all rows of hidden states.
     pub fn logits(&self, hidden: &Tensor) -> Tensor {
-        let tape = Tape::infer();
-        let h = self.norm.forward(&tape, &tape.constant(hidden.shallow_clone()));
+        self.logits_with(&Tape::infer(), hidden)
+    }
+
+    fn logits_with<'m>(&'m self, tape: &Tape<'m>, hidden: &Tensor) -> Tensor {
+        let h = self.norm.forward(tape, &tape.constant(hidden.shallow_clone()));
         match &self.lm_head {
-            Some(head) => head.forward(&tape, &h).into_tensor(),
+            Some(head) => head.forward(tape, &h).into_tensor(),
             None => h.tensor().matmul(&self.head().value(self.kind()).tr()),
         }
     }

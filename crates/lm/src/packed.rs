@@ -12,6 +12,8 @@ pub struct Packed {
     starts: Vec<i64>,
     /// Each sequence's place in a key-value cache.
     places: Vec<usize>,
+    /// Tokens that each sequence is known to have in all, these and later ones.
+    reaches: Vec<i64>,
 }
 
 impl Packed {
@@ -20,7 +22,18 @@ impl Packed {
         assert_eq!(ids.len() as i64, lengths.iter().sum::<i64>(), "lengths cover all ids");
         let ids = Tensor::from_slice(ids).to_device(device);
         let places = (0..lengths.len()).collect();
-        Self { ids, lengths: lengths.to_vec(), starts: vec![0; lengths.len()], places }
+        let (starts, reaches) = (vec![0; lengths.len()], lengths.to_vec());
+        Self { ids, lengths: lengths.to_vec(), starts, places, reaches }
+    }
+
+    /// Pieces of sequences, `(cached tokens, tokens of the piece, known tokens in all)` of each.
+    pub fn pieces(ids: &[i64], pieces: &[(i64, i64, i64)], device: Device) -> Self {
+        let lengths: Vec<i64> = pieces.iter().map(|(_, length, _)| *length).collect();
+        Self {
+            starts: pieces.iter().map(|(start, _, _)| *start).collect(),
+            reaches: pieces.iter().map(|(_, _, reach)| *reach).collect(),
+            ..Self::new(ids, &lengths, device)
+        }
     }
 
     /// One more token each for sequences that are cached: `(place, cached tokens, next id)`.
@@ -31,6 +44,7 @@ impl Packed {
             lengths: vec![1; sequences.len()],
             starts: sequences.iter().map(|(_, start, _)| *start).collect(),
             places: sequences.iter().map(|(place, _, _)| *place).collect(),
+            reaches: sequences.iter().map(|(_, start, _)| start + 1).collect(),
         }
     }
 
@@ -44,6 +58,10 @@ impl Packed {
 
     pub fn starts(&self) -> &[i64] {
         &self.starts
+    }
+
+    pub fn reaches(&self) -> &[i64] {
+        &self.reaches
     }
 
     pub fn places(&self) -> &[usize] {

@@ -19,7 +19,7 @@ pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts before the names of the base model's modules.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// Why an adapter cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -61,17 +61,22 @@ pub fn save(
 
 /// Attaches the adapter in `folder` to a model that has none.
 pub fn load(model: &mut Model, folder: &Path) -> Result<LoraConfig, PeftError> {
-    let path = folder.join(ADAPTER_CONFIG);
-    let text = fs::read_to_string(&path)
-        .map_err(|source| PeftError::Read { path: path.clone(), source })?;
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|error| PeftError::Format { path: path.clone(), reason: error.to_string() })?;
-    let config = read_config(&path, &value)?;
+    let config = config(folder)?;
     let path = folder.join(ADAPTER_WEIGHTS);
     let tensors = read_tensors(&path)?;
     model.attach_lora(&config, 0)?;
     assign(model, &path, tensors)?;
     Ok(config)
+}
+
+/// The configuration of the adapter in `folder`.
+pub fn config(folder: &Path) -> Result<LoraConfig, PeftError> {
+    let path = folder.join(ADAPTER_CONFIG);
+    let text = fs::read_to_string(&path)
+        .map_err(|source| PeftError::Read { path: path.clone(), source })?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| PeftError::Format { path: path.clone(), reason: error.to_string() })?;
+    read_config(&path, &value)
 }
 
 /// Puts the tensors of an adapter file into the model's trained parameters.

@@ -110,11 +110,11 @@ impl Frequencies {
             return positions * &self.short.inverse;
         }
         let mut offset = 0;
-        let parts: Vec<Tensor> = (packed.lengths().iter().zip(packed.starts()))
-            .map(|(length, start)| {
+        let parts: Vec<Tensor> = (packed.lengths().iter().zip(packed.reaches()))
+            .map(|(length, reach)| {
                 let part = positions.narrow(0, offset, *length);
                 offset += length;
-                part * &self.for_length(start + length).inverse
+                part * &self.for_length(*reach).inverse
             })
             .collect();
         Tensor::cat(&parts, 0)

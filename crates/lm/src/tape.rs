@@ -17,6 +17,8 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
+use crate::adapters::Routes;
+
 /// Which path a tape takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -45,6 +47,8 @@ pub struct Tape<'m> {
     recomputing: bool,
     steps: RefCell<Vec<Step<'m>>>,
     slots: Cell<usize>,
+    /// Adapters that differ from row to row, while serving.
+    routes: Option<&'m Routes<'m>>,
 }
 
 type Step<'m> = Box<dyn FnOnce(&mut Gradients) + 'm>;
@@ -81,7 +85,8 @@ struct Grad {
 
 impl<'m> Tape<'m> {
     pub fn new(options: TapeOptions) -> Self {
-        Self { options, recomputing: false, steps: RefCell::default(), slots: Cell::new(0) }
+        let (steps, slots) = (RefCell::default(), Cell::new(0));
+        Self { options, recomputing: false, steps, slots, routes: None }
     }
 
     /// A tape that records nothing.
@@ -90,8 +95,21 @@ impl<'m> Tape<'m> {
         Self::new(TapeOptions { mode, checkpointing: false, dropout_seed: None })
     }
 
+    /// A tape that records nothing, over rows that each have an adapter of their own.
+    pub fn infer_with(routes: &'m Routes<'m>) -> Self {
+        Self { routes: Some(routes), ..Self::infer() }
+    }
+
     pub fn mode(&self) -> Mode {
         self.options.mode
+    }
+
+    /// Adds to `y`, the layer's result for `x`, what each row's adapter adds to it.
+    pub(crate) fn routed(&self, layer: &str, x: &Tensor, y: Tensor) -> Tensor {
+        match self.routes {
+            Some(routes) => routes.add(layer, x, y),
+            None => y,
+        }
     }
 
     pub fn dropout_seed(&self) -> Option<u64> {

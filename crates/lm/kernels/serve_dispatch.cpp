@@ -1,0 +1,13 @@
+// The kernels of serve.cpp, for the processor that the program runs on.
+
+#include "dispatch.h"
+
+KERNEL(low_rank,
+       (int kind, const void* x, int64_t x_stride, void* y, int64_t y_stride, const void* const* a, const void* const* b, const int64_t* ranks, const int64_t* at, int64_t rows, int64_t inputs, int64_t outputs),
+       (kind, x, x_stride, y, y_stride, a, b, ranks, at, rows, inputs, outputs))
+KERNEL(paged_store,
+       (int kind, const void* k, const void* v, int64_t k_stride, int64_t v_stride, void* keys, void* values, const int64_t* places, int64_t rows, int64_t groups, int64_t dim),
+       (kind, k, v, k_stride, v_stride, keys, values, places, rows, groups, dim))
+KERNEL(paged_attention,
+       (int kind, const void* q, int64_t q_stride, void* y, int64_t y_stride, const void* keys, const void* values, const int64_t* const* tables, const int64_t* firsts, const int64_t* lasts, const int64_t* at, int64_t rows, int64_t heads, int64_t groups, int64_t dim, float scale),
+       (kind, q, q_stride, y, y_stride, keys, values, tables, firsts, lasts, at, rows, heads, groups, dim, scale))
