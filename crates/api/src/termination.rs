@@ -74,6 +74,9 @@ pub struct Termination {
     /// What was pushed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
+    /// How long the push took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push_seconds: Option<f64>,
 }
 
 impl Termination {

@@ -1,8 +1,7 @@
 //! What people and probes ask of the process: `/metrics`, `/healthz`, `/readyz`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -19,9 +18,28 @@ use crate::workspace::Watched;
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) metrics: Metrics,
-    /// Set once watches have shown what there is, or another replica leads.
-    pub(crate) is_ready: Arc<AtomicBool>,
+    pub(crate) readiness: Readiness,
     pub(crate) workspaces: Store<Watched>,
+}
+
+/// What is still waited for before the process is of use; at first all of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Readiness(Arc<Mutex<Option<&'static str>>>);
+
+impl Readiness {
+    /// Waits for something.
+    pub(crate) fn waits_for(what: &'static str) -> Self {
+        Self(Arc::new(Mutex::new(Some(what))))
+    }
+
+    /// Sets what is waited for now; `None` is ready.
+    pub(crate) fn set(&self, what: Option<&'static str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    fn get(&self) -> Option<&'static str> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Answers until the process ends.
@@ -37,23 +55,18 @@ pub(crate) async fn serve(address: SocketAddr, admin: Admin) -> std::io::Result<
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    if admin.is_ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first look at the cluster")
+    match admin.readiness.get() {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {what}")),
     }
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let workspaces = admin.workspaces.state();
-    let phases = workspaces.iter().filter_map(|workspace| {
-        let phase = workspace.0.as_ref().ok()?.status.as_ref()?.phase?;
-        Some(format!("{phase:?}"))
-    });
-    let phases: Vec<String> = phases.collect();
-    admin.metrics.workspaces(phases.iter().map(String::as_str));
-    match admin.metrics.text() {
-        Ok(text) => (StatusCode::OK, text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),
+    let readable = workspaces.iter().filter_map(|workspace| workspace.0.as_ref().ok());
+    let kind = [("content-type", "text/plain; version=0.0.4; charset=utf-8")];
+    match admin.metrics.text(readable) {
+        Ok(text) => (StatusCode::OK, kind, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, kind, error.to_string().into_bytes()),
     }
 }

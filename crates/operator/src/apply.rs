@@ -9,7 +9,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use plan::{Happening, Object, Plan, Removal};
@@ -161,12 +160,11 @@ async fn tell(
 }
 
 /// Says in the status of an object that this version cannot read it.
-pub(crate) async fn unreadable(ctx: Arc<Ctx>, object: InvalidObject) -> Result<Action, ApplyError> {
+pub(crate) async fn unreadable(ctx: Arc<Ctx>, object: InvalidObject) -> Result<(), ApplyError> {
     let name = object.metadata.name.clone().unwrap_or_default();
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let status = unreadable_status(&object);
-    put_status(&ctx, &namespace, &name, &status).await?;
-    Ok(Action::await_change())
+    put_status(&ctx, &namespace, &name, &status).await
 }
 
 fn unreadable_status(object: &InvalidObject) -> serde_json::Value {

@@ -24,8 +24,18 @@ pub(crate) struct Ctx {
 }
 
 /// The objects that we made, as the watches show them.
+#[derive(Clone)]
 pub(crate) struct Children {
     pub(crate) jobs: Store<Job>,
     pub(crate) pods: Store<Pod>,
     pub(crate) config_maps: Store<ConfigMap>,
+}
+
+impl Children {
+    /// Waits until the watches have shown all there are; `false` if one of them has ended.
+    pub(crate) async fn are_known(&self) -> bool {
+        self.jobs.wait_until_ready().await.is_ok()
+            && self.pods.wait_until_ready().await.is_ok()
+            && self.config_maps.wait_until_ready().await.is_ok()
+    }
 }

@@ -86,10 +86,12 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
-    telemetry::set_up();
     // The TLS library takes its arithmetic from here; a second installation is none.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(watch::run(options))
+    let telemetry = telemetry::set_up(runtime.handle());
+    let result = runtime.block_on(watch::run(options));
+    telemetry.end();
+    result
 }

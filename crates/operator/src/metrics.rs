@@ -1,14 +1,28 @@
 //! Metrics, under the names that controller-runtime gives them, and our own under `anneal_`.
+//!
+//! [`queue`] follows the work queue, [`runs`] counts what happens, [`snapshot`] tells what is.
 
-use std::time::Instant;
+mod facts;
+mod process;
+mod queue;
+mod runs;
+mod snapshot;
 
-use kube::runtime::controller::Action;
+use std::time::{Duration, Instant};
+
+use api::FineTuneWorkspace;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use plan::Next;
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::workspace::Error;
+use crate::workspace::{Error, RETRY, Watched};
+use queue::Queue;
+pub(crate) use runs::Runs;
 
 /// Label value of our one controller.
 const CONTROLLER: &str = "finetuneworkspace";
@@ -24,9 +38,11 @@ pub(crate) struct Metrics {
     errors: IntCounterVec,
     seconds: HistogramVec,
     active: IntGaugeVec,
+    most_active: IntGaugeVec,
     requests: IntCounterVec,
     leader: IntGaugeVec,
-    workspaces: IntGaugeVec,
+    pub(crate) queue: Queue,
+    pub(crate) runs: Runs,
 }
 
 impl Metrics {
@@ -34,24 +50,18 @@ impl Metrics {
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
+            registered(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
+            registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
-        let seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "controller_runtime_reconcile_time_seconds",
-                "Length of time per reconciliation per controller",
-            )
-            .buckets(SECONDS.to_vec()),
-            &["controller"],
-        )?;
-        registry.register(Box::new(seconds.clone()))?;
+        let seconds = HistogramOpts::new(
+            "controller_runtime_reconcile_time_seconds",
+            "Length of time per reconciliation per controller",
+        );
+        let seconds = HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["controller"])?;
+        let build = gauge("anneal_build_info", "The build; always 1", &["version", "revision"])?;
+        build.with_label_values(&[VERSION, REVISION]).set(1);
         let metrics = Self {
             reconciles: counter(
                 "controller_runtime_reconcile_total",
@@ -63,10 +73,15 @@ impl Metrics {
                 "Total number of reconciliation errors per controller",
                 &["controller"],
             )?,
-            seconds,
+            seconds: registered(&registry, seconds)?,
             active: gauge(
                 "controller_runtime_active_workers",
                 "Number of currently used workers per controller",
+                &["controller"],
+            )?,
+            most_active: gauge(
+                "controller_runtime_max_concurrent_reconciles",
+                "Maximum number of concurrent reconciles per controller",
                 &["controller"],
             )?,
             requests: counter(
@@ -79,7 +94,8 @@ impl Metrics {
                 "Gauge of if the reporting system is master of the relevant lease",
                 &["name"],
             )?,
-            workspaces: gauge("anneal_workspaces", "Workspaces by phase", &["phase"])?,
+            queue: Queue::new(&registry)?,
+            runs: Runs::new(&registry)?,
             registry,
         };
         // Present from the start, so that a rate has a beginning.
@@ -91,14 +107,27 @@ impl Metrics {
     }
 
     /// Counts the beginning of a pass.
-    pub(crate) fn reconcile_started(&self) -> Timer {
+    pub(crate) fn reconcile_started(&self, object: ObjectRef<Watched>) -> Timer {
+        let start = Instant::now();
         self.active.with_label_values(&[CONTROLLER]).inc();
-        Timer { metrics: self.clone(), start: Instant::now() }
+        self.queue.started(object.clone(), start);
+        Timer { metrics: self.clone(), object, start, next: None, has_failed: false }
     }
 
     /// Counts a pass that will be tried again.
     pub(crate) fn reconcile_failed(&self) {
         self.errors.with_label_values(&[CONTROLLER]).inc();
+    }
+
+    /// A workspace is gone.
+    pub(crate) fn gone(&self, object: &ObjectRef<Watched>) {
+        self.queue.gone(object);
+        self.runs.gone(object);
+    }
+
+    /// How many passes may be made at the same time.
+    pub(crate) fn workers(&self, workers: u16) {
+        self.most_active.with_label_values(&[CONTROLLER]).set(i64::from(workers));
     }
 
     /// Counts an answer of the API server.
@@ -111,35 +140,64 @@ impl Metrics {
         self.leader.with_label_values(&[lease]).set(i64::from(leads));
     }
 
-    /// Sets the number of workspaces in each phase.
-    pub(crate) fn workspaces<'a>(&self, phases: impl Iterator<Item = &'a str>) {
-        self.workspaces.reset();
-        for phase in phases {
-            self.workspaces.with_label_values(&[phase]).inc();
-        }
-    }
-
     /// Everything, in Prometheus' text format.
-    pub(crate) fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+    pub(crate) fn text<'a>(
+        &self,
+        workspaces: impl Iterator<Item = &'a FineTuneWorkspace> + Clone,
+    ) -> Result<Vec<u8>, prometheus::Error> {
+        self.queue.look(Instant::now());
+        self.runs.look(Timestamp::now());
+        self.runs.keep(workspaces.clone());
+        let mut families = self.registry.gather();
+        families.extend(snapshot::families(workspaces)?);
+        families.extend(process::families()?);
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+/// Set by whoever builds a release.
+pub(crate) const VERSION: &str = match option_env!("ANNEAL_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+const REVISION: &str = match option_env!("ANNEAL_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+fn registered<C>(registry: &Registry, collector: C) -> Result<C, prometheus::Error>
+where
+    C: Collector + Clone + 'static,
+{
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
 }
 
 /// One pass that is being made.
 pub(crate) struct Timer {
     metrics: Metrics,
+    object: ObjectRef<Watched>,
     start: Instant,
+    next: Option<Duration>,
+    has_failed: bool,
 }
 
 impl Timer {
     /// Counts how the pass ended.
-    pub(crate) fn done(&self, result: &Result<Action, Error>) {
+    pub(crate) fn done(mut self, result: &Result<Next, Error>) {
         let word = match result {
-            Ok(action) if *action == Action::await_change() => "success",
-            Ok(_) => "requeue_after",
-            Err(_) => "error",
+            Ok(Next::OnChange) => "success",
+            Ok(Next::After(time)) => {
+                self.next = Some(*time);
+                "requeue_after"
+            }
+            Err(_) => {
+                self.next = Some(RETRY);
+                self.has_failed = true;
+                "error"
+            }
         };
         self.metrics.reconciles.with_label_values(&[CONTROLLER, word]).inc();
     }
@@ -148,7 +206,9 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         self.metrics.active.with_label_values(&[CONTROLLER]).dec();
-        let seconds = self.start.elapsed().as_secs_f64();
+        let now = Instant::now();
+        let seconds = now.saturating_duration_since(self.start).as_secs_f64();
         self.metrics.seconds.with_label_values(&[CONTROLLER]).observe(seconds);
+        self.metrics.queue.ended(self.object.clone(), now, self.next, self.has_failed);
     }
 }

@@ -2,12 +2,11 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use api::FineTuneWorkspace;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -21,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::Options;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Readiness};
 use crate::context::{Children, Ctx, MANAGER};
 use crate::counted;
 use crate::leader::{Election, LEASE};
@@ -31,27 +30,32 @@ use crate::workspace::{Watched, on_error, reconcile};
 /// Runs until a signal, or until the lease is lost.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot register the metrics")?;
+    metrics.workers(options.workers);
+    let (workspaces, writer) = reflector::store();
+    let readiness = Readiness::waits_for("the custom resource definition");
+    let admin = Admin {
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+        workspaces: workspaces.clone(),
+    };
+    let admin = tokio::spawn(admin::serve(options.admin_address, admin));
     let client = counted::client(&metrics).await?;
-    let workspaces: Api<Watched> = api(&client, options.namespace.as_deref());
-    wait_for_crd(&workspaces).await?;
+    let all: Api<Watched> = api(&client, options.namespace.as_deref());
+    wait_for_crd(&all).await?;
 
     let (jobs, job_changes) = watched::<Job>(&client, &options);
     let (pods, pod_changes) = watched::<Pod>(&client, &options);
     let (config_maps, map_changes) = watched::<ConfigMap>(&client, &options);
-    let controller = Controller::new(workspaces, watcher::Config::default())
+    let changes = watcher(all, watcher::Config::default()).reflect(writer).touched_objects();
+    let queue = metrics.queue.clone();
+    let changes = changes.inspect_ok(move |changed| queue.added(ObjectRef::from_obj(changed)));
+    let controller = Controller::for_stream(changes, workspaces)
         .with_config(controller::Config::default().concurrency(options.workers))
-        .watches_stream(job_changes, |job| owner(&job))
-        .watches_stream(pod_changes, |pod| owner(&pod))
-        .watches_stream(map_changes, |map| owner(&map));
+        .watches_stream(job_changes, owner(&metrics))
+        .watches_stream(pod_changes, owner(&metrics))
+        .watches_stream(map_changes, owner(&metrics));
 
     let identity = identity();
-    let is_ready = Arc::new(AtomicBool::new(false));
-    let admin = Admin {
-        metrics: metrics.clone(),
-        is_ready: Arc::clone(&is_ready),
-        workspaces: controller.store(),
-    };
-    let admin = tokio::spawn(admin::serve(options.admin_address, admin));
     let stop = stop_signal()?;
     let election = options
         .lease_namespace
@@ -73,7 +77,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     tokio::select! {
         () = stop => {}
         ended = admin => bail!("cannot answer at the admin address: {ended:?}"),
-        lost = lead(election.as_ref(), &metrics, &is_ready, controller, ctx) => lost?,
+        lost = lead(election.as_ref(), &readiness, controller, ctx) => lost?,
     }
     if let Some(election) = election {
         election.release().await;
@@ -85,27 +89,32 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
 /// Waits for the lease, then works for as long as it is held.
 async fn lead(
     election: Option<&Election>,
-    metrics: &Metrics,
-    is_ready: &AtomicBool,
+    readiness: &Readiness,
     controller: Controller<Watched>,
     ctx: Ctx,
 ) -> anyhow::Result<()> {
-    // A replica that waits is as ready as it can be.
-    is_ready.store(election.is_some(), Ordering::Relaxed);
+    let (metrics, children) = (ctx.metrics.clone(), ctx.children.clone());
     if let Some(election) = election {
+        // A replica that waits is as ready as it can be.
+        readiness.set(None);
         metrics.leads(LEASE, false);
         election.win().await;
         metrics.leads(LEASE, true);
     }
-    let first_look = controller.store();
-    let work = controller.run(reconcile, on_error, Arc::new(ctx)).for_each(|result| async move {
+    readiness.set(Some("the first look at the cluster"));
+    let workspaces = controller.store();
+    let work = controller.run(reconcile, on_error, Arc::new(ctx)).for_each(|result| {
         if let Err(error) = result {
             tracing::debug!(%error, "a pass ended early");
+            if let controller::Error::ObjectNotFound(object) = error {
+                metrics.gone(&object.into_kind_unchecked(()));
+            }
         }
+        std::future::ready(())
     });
     let look = async {
-        if first_look.wait_until_ready().await.is_ok() {
-            is_ready.store(true, Ordering::Relaxed);
+        if workspaces.wait_until_ready().await.is_ok() && children.are_known().await {
+            readiness.set(None);
         }
         std::future::pending::<()>().await;
     };
@@ -157,10 +166,15 @@ where
     (reader, stream)
 }
 
-/// The workspace that an object was made for.
-fn owner<K: Resource>(object: &K) -> Option<ObjectRef<Watched>> {
-    let name = object.labels().get(names::WORKSPACE)?;
-    Some(ObjectRef::new(name).within(&object.namespace()?))
+/// Finds the workspace that an object was made for, and counts that it is to be looked at.
+fn owner<K: Resource>(metrics: &Metrics) -> impl Fn(K) -> Option<ObjectRef<Watched>> + use<K> {
+    let queue = metrics.queue.clone();
+    move |object| {
+        let name = object.labels().get(names::WORKSPACE)?;
+        let owner = ObjectRef::new(name).within(&object.namespace()?);
+        queue.added(owner.clone());
+        Some(owner)
+    }
 }
 
 /// Waits for the custom resource definition, and says how to install it.

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryFutureExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use plan::Next;
 use tracing::{Instrument as _, Span, info_span, warn};
 
@@ -27,39 +28,46 @@ pub(crate) enum Error {
 /// A workspace as it comes from a watch: what cannot be read does not end the watch.
 pub(crate) type Watched = DeserializeGuard<FineTuneWorkspace>;
 
+/// Time after which input or output that failed is tried again. Conflicts and restarts of the API
+/// server pass within seconds.
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
+
 /// Looks, decides, acts. Every decision is in `plan`; every write is in `apply`.
 pub(crate) fn reconcile(
     watched: Arc<Watched>,
     ctx: Arc<Ctx>,
 ) -> BoxFuture<'static, Result<Action, Error>> {
-    let timer = ctx.metrics.reconcile_started();
+    let timer = ctx.metrics.reconcile_started(ObjectRef::from_obj(&*watched));
     let pass = match Arc::unwrap_or_clone(watched).0 {
         Ok(workspace) => {
             let span = span(&workspace);
             one(workspace, ctx).instrument(span).boxed()
         }
-        Err(unreadable) => apply::unreadable(ctx, unreadable).err_into().boxed(),
+        Err(unreadable) => {
+            apply::unreadable(ctx, unreadable).map_ok(|()| Next::OnChange).err_into().boxed()
+        }
     };
     async move {
         let result = pass.await;
         timer.done(&result);
-        result
+        result.map(|next| match next {
+            Next::OnChange => Action::await_change(),
+            Next::After(time) => Action::requeue(time),
+        })
     }
     .boxed()
 }
 
-async fn one(workspace: FineTuneWorkspace, ctx: Arc<Ctx>) -> Result<Action, Error> {
+async fn one(workspace: FineTuneWorkspace, ctx: Arc<Ctx>) -> Result<Next, Error> {
     if workspace.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it.
-        return Ok(Action::await_change());
+        return Ok(Next::OnChange);
     }
     let seen = observe::observe(&ctx, &workspace).await?;
     let plan = plan::plan(&workspace, &seen);
+    ctx.metrics.runs.saw(&workspace, &seen, &plan);
     apply::apply(&ctx, &workspace, &plan).await?;
-    Ok(match plan.next {
-        Next::OnChange => Action::await_change(),
-        Next::After(time) => Action::requeue(time),
-    })
+    Ok(plan.next)
 }
 
 fn span(workspace: &FineTuneWorkspace) -> Span {
@@ -72,12 +80,12 @@ fn span(workspace: &FineTuneWorkspace) -> Span {
     )
 }
 
-/// Tries again soon. Conflicts and restarts of the API server pass within seconds.
+/// Tries again soon.
 #[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 pub(crate) fn on_error(watched: Arc<Watched>, error: &Error, ctx: Arc<Ctx>) -> Action {
     let metadata = kube::Resource::meta(&*watched);
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
     warn!(namespace, name, error = %error, "will be tried again");
     ctx.metrics.reconcile_failed();
-    Action::requeue(Duration::from_secs(2))
+    Action::requeue(RETRY)
 }

@@ -12,8 +12,12 @@ fn one_module_writes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let writes = [".patch(", ".patch_status(", ".create(", ".replace(", ".delete(", ".publish("];
     let mut files = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let mut left = vec![folder];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         files += 1;
         if ["apply.rs", "leader.rs"].contains(&name.as_str()) {
