@@ -12,6 +12,7 @@ Exit codes:
   1  a mistake of ours                12  out of memory
   2  the command line is wrong        13  input or output that may work the next time
  10  your data or configuration       14  stopped by Ctrl-C, with a checkpoint written
+                                    130  ended at once, by a second Ctrl-C
 
 Examples:
   anneal plan -f tune.yaml            What would happen: choices with reasons, memory, time
@@ -39,8 +40,11 @@ pub(crate) enum Command {
 /// Fine-tune the model that a workspace describes, and package the adapter
 ///
 /// Reads all data and tells every fault before training, trains with checkpoints, scores the base
-/// and the tuned model on the test examples, and writes the adapter as an OCI image. Ctrl-C leaves a
-/// checkpoint; the same command goes on from it.
+/// and the tuned model on the test examples, and writes the adapter as an OCI image.
+///
+/// The same command goes on after an interruption of any kind. Ctrl-C (or SIGTERM) ends the run after
+/// the step it is at, with a checkpoint and exit code 14. A second one ends it at once, with exit code
+/// 130: the run goes on from the checkpoint before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -10,6 +10,7 @@ use api::{DataFacts, Fault, MachineFacts, ModelFacts};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use train::ExitClass;
+use train::data::{self, Dataset, Tell};
 
 use crate::args::{RegistryArgs, WorkspaceArgs};
 use crate::failure::Failure;
@@ -34,6 +35,17 @@ pub(crate) struct Prepared {
     pub(crate) data: DataFacts,
     pub(crate) machine: MachineFacts,
     pub(crate) resolved: plan::Resolved,
+    /// The examples themselves, where they were to be kept.
+    pub(crate) examples: Option<Dataset>,
+}
+
+/// What becomes of the examples once they have been looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Examples {
+    /// Only what the plan needs to know of them stays in memory.
+    Counted,
+    /// They are trained on: reading them again would take as long as now.
+    Kept,
 }
 
 /// Reads and checks the YAML.
@@ -63,6 +75,7 @@ fn from_stdin() -> std::io::Result<Vec<u8>> {
 /// Fetches the sources, looks at them, and resolves what the workspace leaves open.
 pub(crate) fn resolve(
     document: &Document,
+    kept: Examples,
     registry: &RegistryArgs,
     screen: &mut Screen,
 ) -> Result<Prepared, Failure> {
@@ -77,13 +90,14 @@ pub(crate) fn resolve(
     let (files, model) = look_at(&local)?;
     let sources = locate(document, local, registry, &fetched)?;
     screen.doing("reading the data");
-    let data = survey(document, &sources, &files, &model)?;
+    let mut tell = |done, total| screen.reading(done, total);
+    let (data, examples) = survey(document, &sources, &files, &model, kept, &mut tell)?;
     let machine = machine::facts();
     let inputs = plan::Inputs { model, data, machine, sources };
     let resolved =
         plan::resolve(workspace, &inputs).map_err(|faults| document.failure(faults, 0))?;
     let plan::Inputs { model, data, machine, sources: _ } = inputs;
-    Ok(Prepared { model, data, machine, resolved })
+    Ok(Prepared { model, data, machine, resolved, examples })
 }
 
 impl Document {
@@ -136,16 +150,25 @@ fn survey(
     sources: &plan::Sources,
     files: &ModelFiles,
     model: &ModelFacts,
-) -> Result<DataFacts, Failure> {
+    kept: Examples,
+    tell: &mut Tell<'_>,
+) -> Result<(DataFacts, Option<Dataset>), Failure> {
     let tokenizer = Tokenizer::open(files).map_err(|error| {
         let failure = Failure::of(ExitClass::Configuration, &error);
         Failure { hint: error.hint(), ..failure }
     })?;
     let workspace = &document.workspace;
     let block = plan::data_block(workspace, model.context, sources);
-    let facts = train::data::survey(&block, &tokenizer, plan::seed(workspace));
+    let seed = plan::seed(workspace);
+    let (facts, examples) = match kept {
+        Examples::Counted => (data::survey_with(&block, &tokenizer, seed, tell), None),
+        Examples::Kept => {
+            let examples = Dataset::read(&block, &tokenizer, seed, tell);
+            (examples.facts.clone(), Some(examples))
+        }
+    };
     if facts.fault_count == 0 {
-        return Ok(facts);
+        return Ok((facts, examples));
     }
     let DataFacts { faults, fault_count, .. } = facts;
     Err(Failure::faults("the data", faults, fault_count))

@@ -10,25 +10,66 @@ use train::ExitClass;
 
 use crate::failure::Failure;
 
-/// What a shell reports of a program that SIGINT ended.
+/// What a shell reports of a program that SIGINT ended; part of the contract, see `args.rs`.
 const ENDED_AT_ONCE: i32 = 130;
 
-/// From now on, SIGINT and SIGTERM set the flag that is returned.
-pub(crate) fn on_signal() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
+/// From SIGINT or SIGTERM to the run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    /// Set by the first signal; the trainer looks at it.
+    pub(crate) asked: Arc<AtomicBool>,
+    /// Set after the last step, when there is no checkpoint left to wait for.
+    trained: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// From now on, a signal has nothing to wait for.
+    pub(crate) fn trained(&self) {
+        self.trained.store(true, Ordering::SeqCst);
+    }
+
+    /// What a signal means now: a text, and whether it ends the program.
+    fn on_signal(&self) -> (&'static str, bool) {
+        if self.trained.load(Ordering::SeqCst) {
+            return ("ended: the training is done, and the same command goes on after it", true);
+        }
+        if self.asked.swap(true, Ordering::SeqCst) {
+            return ("ended at once: the same command goes on from the last checkpoint", true);
+        }
+        ("stopping: the checkpoint is written after this step (again to end at once)", false)
+    }
+}
+
+/// Listens from now on.
+pub(crate) fn on_signal() -> Result<Stop, Failure> {
+    let stop = Stop::default();
+    let heard = stop.clone();
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| {
         Failure::new(ExitClass::Internal, format!("cannot listen for Ctrl-C: {error}"))
     })?;
     std::thread::spawn(move || {
         for _ in &mut signals {
-            if flag.swap(true, Ordering::SeqCst) {
+            let (text, ends) = heard.on_signal();
+            eprintln!("\n{text}");
+            if ends {
                 low_level::exit(ENDED_AT_ONCE);
             }
-            eprintln!(
-                "\nstopping: the checkpoint is written after this step (again to end at once)"
-            );
         }
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_waits_for_a_checkpoint_only_while_there_is_one_to_write() {
+        let stop = Stop::default();
+        assert!(!stop.on_signal().1);
+        assert!(stop.on_signal().1);
+        let stop = Stop::default();
+        stop.trained();
+        assert!(stop.on_signal().1);
+    }
 }

@@ -5,6 +5,8 @@
 
 mod python;
 
+pub(crate) use python::now;
+
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
@@ -114,9 +116,20 @@ impl ChatTemplate {
         self
     }
 
+    /// Whether what is rendered can depend on the time.
+    pub fn tells_time(&self) -> bool {
+        let tools = self.with_tools.as_deref();
+        self.source.contains("strftime_now") || tools.is_some_and(Self::tells_time)
+    }
+
     /// The template's own text.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The text of the template for conversations with tools, where there is another one.
+    pub fn tools_source(&self) -> Option<&str> {
+        self.with_tools.as_deref().map(Self::source)
     }
 
     /// Renders a conversation. `add_generation_prompt` ends the text where an answer begins.

@@ -8,6 +8,7 @@ mod fields;
 mod gguf;
 mod json;
 mod rope;
+mod write;
 
 use std::path::PathBuf;
 

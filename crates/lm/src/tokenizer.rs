@@ -6,6 +6,7 @@
 mod folder;
 mod gguf;
 mod special;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,10 @@ pub struct Tokenizer {
     pad: Option<u32>,
     eos: Vec<u32>,
     chat: Option<ChatTemplate>,
+    /// `bos_token`, `eos_token`, `pad_token`, … and their text.
+    special: BTreeMap<String, String>,
+    /// What `strftime_now` tells, in seconds since 1970.
+    told_time: i64,
 }
 
 /// Start and end of each token in the bytes of a text.
@@ -132,7 +137,28 @@ impl Tokenizer {
             }
         });
         let (bos, pad) = (ids.get("bos_token").copied(), ids.get("pad_token").copied());
-        Ok(Self { inner, bos, pad, eos, chat })
+        let told_time = crate::chat::now();
+        let special = description.special.clone();
+        Ok(Self { inner, bos, pad, eos, chat, special, told_time }.telling(told_time))
+    }
+
+    /// The same with another time for chat templates that ask for one, in seconds since 1970. At first it
+    /// is that of opening: a template that writes the date then gives the same text all along.
+    #[must_use]
+    pub fn telling(mut self, unix_seconds: i64) -> Self {
+        self.chat = self.chat.map(|chat| chat.at(unix_seconds));
+        self.told_time = unix_seconds;
+        self
+    }
+
+    /// The time that chat templates are told, in seconds since 1970.
+    pub fn told_time(&self) -> i64 {
+        self.told_time
+    }
+
+    /// Whether the chat template asks for the time.
+    pub fn tells_time(&self) -> bool {
+        self.chat.as_ref().is_some_and(ChatTemplate::tells_time)
     }
 
     /// Checks that the model has an embedding for every id.

@@ -1,11 +1,15 @@
 //! A tiny model with random weights and a tokenizer of single bytes, as a Hugging Face folder: small
 //! enough to train in a test, and with all that a real one has (chat template, special tokens).
 
+mod gguf;
+
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+
+pub use gguf::write as write_gguf;
 
 const LAYERS: usize = 2;
 const HIDDEN: usize = 32;

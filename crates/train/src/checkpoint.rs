@@ -36,6 +36,10 @@ pub struct State {
     pub tokens: u64,
     /// Seconds of training, without validation and checkpoints.
     pub seconds: f64,
+    /// The time that the chat template was told, in seconds since 1970: one that writes the date has to
+    /// give the same text on another day.
+    #[serde(default)]
+    pub told_time: Option<i64>,
     /// Length of `events.jsonl` in bytes.
     pub events: u64,
 }

@@ -1,8 +1,8 @@
 //! The examples: found, read, checked, split and tokenised, then dealt out in batches.
 //!
-//! [`survey`] reads everything once and reports every fault and the lengths of all examples;
-//! [`Dataset::open`] reads it again for training. Both are the same reading ([`load`]), and neither
-//! touches tensors: a [`MicroBatch`] holds plain numbers, and the trainer makes tensors of them.
+//! [`survey`] reads everything and reports every fault and the lengths of all examples;
+//! [`Dataset::read`] keeps the examples as well, for training. Both are the same reading ([`load`]), and
+//! neither touches tensors: a [`MicroBatch`] holds plain numbers, and the trainer makes tensors of them.
 //!
 //! A record goes through these steps, each a file: `files` (which files), `read` (records with their
 //! lines), `shape` (what a record says), `encode` (tokens, and which of them are learned), `split`
@@ -18,6 +18,7 @@ mod files;
 mod intake;
 mod load;
 mod loader;
+mod meter;
 mod parallel;
 mod read;
 mod sample;
@@ -27,9 +28,10 @@ mod tally;
 mod template;
 
 pub use batch::{Batch, MicroBatch, micro_batches};
-pub use dataset::{DataError, Dataset, survey};
+pub use dataset::{DataError, Dataset, survey, survey_with};
 pub use example::{Example, Learned, Question};
 pub use loader::{Loader, LoaderState, order};
+pub use meter::Tell;
 pub use split::Split;
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Activity {
-    /// Reading examples; counted in splits.
+    /// Reading examples; counted in bytes of their files.
     ReadingData,
     /// Loading weights; counted in layers or bytes.
     LoadingModel,

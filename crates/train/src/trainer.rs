@@ -28,8 +28,18 @@ pub fn run(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, RunError> {
+    run_on(spec, None, stop, on_event)
+}
+
+/// The same, with the data as the caller has `read` them to plan the run.
+pub fn run_on(
+    spec: &RunSpec,
+    read: Option<Dataset>,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, RunError> {
     let mut events = Events::new(on_event);
-    let result = runtime::catch(|| run_in_folder(spec, stop, &mut events))
+    let result = runtime::catch(|| run_in_folder(spec, read, stop, &mut events))
         .unwrap_or_else(|panic| Err(RunError::from_panic(panic.as_ref(), events.was_doing())));
     if let Err(error) = &result {
         events.failed(error);
@@ -39,6 +49,7 @@ pub fn run(
 
 fn run_in_folder(
     spec: &RunSpec,
+    read: Option<Dataset>,
     stop: &AtomicBool,
     events: &mut Events<'_>,
 ) -> Result<Outcome, RunError> {
@@ -49,7 +60,7 @@ fn run_in_folder(
     let spec = dir.spec();
     let checkpoints = dir.checkpoints();
     let found = start::newest(&dir, &checkpoints, events)?;
-    let begun = start::begin(&dir, found, events)?;
+    let begun = start::begin(&dir, found, read, events)?;
     let mut training = Training {
         spec,
         data: &begun.data,

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::args::{Output, PlanArgs};
 use crate::failure::Failure;
-use crate::prepare;
+use crate::prepare::{self, Examples};
 use crate::say;
 use crate::view;
 use crate::view::progress::Screen;
@@ -13,7 +13,7 @@ use crate::view::progress::Screen;
 pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let document = prepare::read(&args.workspace)?;
     let mut screen = Screen::new(args.output.output);
-    let prepared = prepare::resolve(&document, &args.registry, &mut screen)?;
+    let prepared = prepare::resolve(&document, Examples::Counted, &args.registry, &mut screen)?;
     screen.finish();
     match args.output.output {
         Output::Text => view::plan::print(&prepared),

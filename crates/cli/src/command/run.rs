@@ -6,7 +6,7 @@ use train::report::{self, Reason};
 
 use crate::args::{Output, RunArgs};
 use crate::failure::Failure;
-use crate::prepare::{self, Document};
+use crate::prepare::{self, Document, Examples, Prepared};
 use crate::publish;
 use crate::say;
 use crate::stop;
@@ -18,10 +18,10 @@ use crate::view::progress::Screen;
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let document = prepare::read(&args.workspace)?;
     let mut screen = Screen::new(args.output.output);
-    let prepared = prepare::resolve(&document, &args.registry, &mut screen)?;
+    let mut prepared = prepare::resolve(&document, Examples::Kept, &args.registry, &mut screen)?;
     view::plan::warnings(&prepared.resolved.warnings);
     publish::check(&document.workspace, &args.registry)?;
-    let outcome = train(&document, &prepared.resolved.run_spec, &mut screen)?;
+    let outcome = train(&document, &mut prepared, &mut screen)?;
     let published = publish::publish(&document.workspace, &outcome, &prepared, &args.registry)?;
     write_report(&outcome, &prepared.resolved, &published)?;
     match args.output.output {
@@ -62,11 +62,13 @@ fn write_report(
 
 fn train(
     document: &Document,
-    spec: &api::RunSpec,
+    prepared: &mut Prepared,
     screen: &mut Screen,
 ) -> Result<Outcome, Failure> {
     let stop = stop::on_signal()?;
-    let result = train::run(spec, &stop, &mut |event| screen.show(event));
+    let (spec, read) = (&prepared.resolved.run_spec, prepared.examples.take());
+    let result = train::run_on(spec, read, &stop.asked, &mut |event| screen.show(event));
+    stop.trained();
     screen.finish();
     result.map_err(|error| {
         let go_on = format!("go on with `anneal run -f {}`", document.file);

@@ -51,6 +51,31 @@ impl Screen {
         }
     }
 
+    /// Shows how many bytes of the data have been read; scripts are told of it by a run alone.
+    pub(crate) fn reading(&mut self, done: u64, total: u64) {
+        match self {
+            Self::Live(bar) => {
+                bar.set_message(activity(Activity::ReadingData));
+                bar.set_style(style(
+                    "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}  {eta} left",
+                ));
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Self::Lines { last } => {
+                let since = *last.get_or_insert_with(Instant::now);
+                if done == total {
+                    *last = None;
+                } else if since.elapsed() >= LINE_EVERY {
+                    *last = Some(Instant::now());
+                    let (done, total) = (format::bytes(done), format::bytes(total));
+                    eprintln!("reading the data: {done} of {total}");
+                }
+            }
+            Self::Json => {}
+        }
+    }
+
     /// Shows one event.
     pub(crate) fn show(&mut self, event: &Event) {
         if matches!(self, Self::Json) {
@@ -59,6 +84,9 @@ impl Screen {
         }
         match event {
             Event::Step(step) => self.step(step),
+            Event::Progress { what: Activity::ReadingData, done, total } => {
+                self.reading(*done, *total);
+            }
             Event::Progress { what, done, total } => self.progress(*what, *done, *total),
             other => {
                 if let Some(line) = sentence(other) {

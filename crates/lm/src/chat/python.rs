@@ -29,7 +29,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     });
     environment.add_function("strftime_now", |state: &State<'_, '_>, format: String| {
         let fixed = state.lookup(NOW).and_then(|value| i64::try_from(value).ok());
-        strftime(fixed.unwrap_or_else(unix_now), &format)
+        strftime(fixed.unwrap_or_else(now), &format)
     });
 }
 
@@ -37,8 +37,13 @@ fn is_sequence(value: &minijinja::Value) -> bool {
     matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
 }
 
-fn unix_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
+/// Seconds since 1970, or what `SOURCE_DATE_EPOCH` says in their place, as in other programs whose
+/// output should be the same on another day: <https://reproducible-builds.org/specs/source-date-epoch/>.
+pub(crate) fn now() -> i64 {
+    let stated = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let clock =
+        || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64);
+    stated.unwrap_or_else(clock)
 }
 
 /// `json.dumps(value, ensure_ascii=…, indent=…, separators=…, sort_keys=…)`.

@@ -13,7 +13,6 @@ pub(super) fn facts(workspace: &Workspace, inputs: &Inputs) -> Vec<Fault> {
         faults.extend(splits(workspace, inputs));
     }
     faults.extend(context(workspace, inputs));
-    faults.extend(whole_gguf(workspace, inputs));
     faults.extend(answers(workspace, inputs));
     if workspace.compute.device == Device::Cuda && inputs.machine.gpu.is_none() {
         let hint = "use `device: CPU`, or check the driver and that LIBTORCH is a CUDA build";
@@ -90,17 +89,6 @@ fn context(workspace: &Workspace, inputs: &Inputs) -> Option<Fault> {
             message,
             "lower it, or use a model with a longer context",
         )
-    })
-}
-
-/// The weights of a GGUF file are quantized, and it has no configuration to store beside new ones.
-fn whole_gguf(workspace: &Workspace, inputs: &Inputs) -> Option<Fault> {
-    let is_gguf = inputs.sources.base_model.path.extension().is_some_and(|name| name == "gguf");
-    (is_gguf && workspace.adapter == valid::Adapter::Full).then(|| {
-        let message = "every weight of a GGUF file cannot be trained: they are quantized";
-        let hint =
-            "use the model's Hugging Face folder, or train an adapter (`adapter: {lora: {}}`)";
-        fault("spec.adapter.full", message, hint)
     })
 }
 

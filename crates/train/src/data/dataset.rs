@@ -8,6 +8,7 @@ use lm::tokenizer::Tokenizer;
 use super::example::Example;
 use super::intake::Wanted;
 use super::load::load;
+use super::meter::Tell;
 use super::split::Split;
 
 /// The three splits in tokens, each in the order of its files.
@@ -19,6 +20,10 @@ pub struct Dataset {
     /// Names of the files that [`Example::file`] points into.
     pub files: Vec<String>,
     pub facts: DataFacts,
+    /// What it was read by.
+    data: Data,
+    seed: u64,
+    told_time: i64,
 }
 
 /// Why there is no data set.
@@ -40,23 +45,72 @@ impl DataError {
 ///
 /// Needs no LibTorch device. `seed` is the run's: it takes part in the choice of splits.
 pub fn survey(data: &Data, tokenizer: &Tokenizer, seed: u64) -> DataFacts {
-    load(data, tokenizer, seed, Wanted::Facts, &mut |_, _| {}).facts
+    survey_with(data, tokenizer, seed, &mut |_, _| {})
+}
+
+/// The same, telling how far it is.
+pub fn survey_with(
+    data: &Data,
+    tokenizer: &Tokenizer,
+    seed: u64,
+    tell: &mut Tell<'_>,
+) -> DataFacts {
+    load(data, tokenizer, seed, Wanted::Facts, tell, &mut |_, _| {}).facts
 }
 
 impl Dataset {
     /// Reads the data for training. With any fault in it there is no data set.
     pub fn open(data: &Data, tokenizer: &Tokenizer, seed: u64) -> Result<Self, DataError> {
+        Self::read(data, tokenizer, seed, &mut |_, _| {}).whole()
+    }
+
+    /// Reads the data, telling how far it is. The facts say what is wrong with it.
+    pub fn read(data: &Data, tokenizer: &Tokenizer, seed: u64, tell: &mut Tell<'_>) -> Self {
         let (mut train, mut validation, mut test) = (Vec::new(), Vec::new(), Vec::new());
-        let loaded =
-            load(data, tokenizer, seed, Wanted::Examples, &mut |split, example| match split {
-                Split::Train => train.push(example),
-                Split::Validation => validation.push(example),
-                Split::Test => test.push(example),
-            });
-        if loaded.facts.fault_count > 0 {
-            return Err(DataError::Faults(Box::new(loaded.facts)));
+        let mut take = |split, example| match split {
+            Split::Train => train.push(example),
+            Split::Validation => validation.push(example),
+            Split::Test => test.push(example),
+        };
+        let loaded = load(data, tokenizer, seed, Wanted::Examples, tell, &mut take);
+        Self {
+            train,
+            validation,
+            test,
+            files: loaded.files,
+            facts: loaded.facts,
+            data: data.clone(),
+            seed,
+            told_time: tokenizer.told_time(),
         }
-        Ok(Self { train, validation, test, files: loaded.files, facts: loaded.facts })
+    }
+
+    /// The data set, if there is no fault in it.
+    pub fn whole(self) -> Result<Self, DataError> {
+        match self.facts.fault_count {
+            0 => Ok(self),
+            _ => Err(DataError::Faults(Box::new(self.facts))),
+        }
+    }
+
+    /// Whether these are the examples that `asked` stands for. `tokenizer` is the one that they were read
+    /// with, but may tell another time.
+    pub fn is_what(&self, asked: &Data, seed: u64, tokenizer: &Tokenizer) -> bool {
+        let mut data = self.data.clone();
+        data.format = self.facts.format.unwrap_or(data.format);
+        // A lower limit that all examples keep to changes none: what was cut or dropped was longer.
+        let splits = [&self.facts.train, &self.facts.validation, &self.facts.test];
+        let longest = splits.map(|split| split.longest as usize).into_iter().max().unwrap_or(0);
+        if (longest..=data.max_sequence_length).contains(&asked.max_sequence_length) {
+            data.max_sequence_length = asked.max_sequence_length;
+        }
+        let same_time = !tokenizer.tells_time() || self.told_time == tokenizer.told_time();
+        data == *asked && self.seed == seed && same_time
+    }
+
+    /// The time that the chat template was told, in seconds since 1970.
+    pub fn told_time(&self) -> i64 {
+        self.told_time
     }
 
     /// `file:line` of an example's record.

@@ -11,6 +11,7 @@ use super::encode::{EncodeError, Encoded, Encoder};
 use super::example::Example;
 use super::faults::Faults;
 use super::files::{Container, DataFile};
+use super::meter::Meter;
 use super::parallel::for_each_record;
 use super::read::{ReadError, Record};
 use super::sample::ContentHash;
@@ -77,10 +78,10 @@ pub(super) struct Intake<'a, 'b> {
 }
 
 impl Intake<'_, '_> {
-    pub(super) fn read(&mut self, group: Split, take: &mut Take<'_>) {
+    pub(super) fn read(&mut self, group: Split, meter: &mut Meter<'_>, take: &mut Take<'_>) {
         let (reader, file) = (self.reader, self.file);
         let work = |record: Record| (record.line, reader.understand(group, record));
-        let end = for_each_record(file, &work, &mut |(line, result)| match result {
+        let end = for_each_record(file, meter, &work, &mut |(line, result)| match result {
             Ok(understood) => self.accept(line, understood, take),
             Err(error) => self.refuse(line, &error),
         });

@@ -16,6 +16,7 @@ use super::encode::Encoder;
 use super::faults::Faults;
 use super::files::{self, DataFile};
 use super::intake::{Intake, Reader, Take, Wanted, unreadable};
+use super::meter::{Count, Meter, Tell};
 use super::parallel::for_each_record;
 use super::read::{self, Fields, Record};
 use super::shape::{self, Shaper, Undetected};
@@ -42,11 +43,13 @@ pub(super) fn load(
     tokenizer: &Tokenizer,
     seed: u64,
     wanted: Wanted,
+    tell: &mut Tell<'_>,
     take: &mut Take<'_>,
 ) -> Loaded {
     let mut groups = groups(data);
     let all_files = || groups.iter().flat_map(|group| &group.files);
     let files: Vec<String> = all_files().map(|file| file.name.clone()).collect();
+    let mut meter = Meter::new(all_files(), tell);
     let mut facts = DataFacts { digest: digest(all_files()), ..DataFacts::default() };
     let mut settings = Faults::default();
 
@@ -55,14 +58,15 @@ pub(super) fn load(
             facts.format = Some(format);
             let reader = reader(data, tokenizer, seed, wanted, format, &mut settings);
             if let Some(reader) = reader {
-                read_groups(&reader, &mut groups, &mut facts, take);
+                read_groups(&reader, &mut groups, &mut facts, &mut meter, take);
                 if facts.train.examples == 0 && groups[0].faults.is_empty() {
                     settings.add(nothing_to_train_on(&facts));
                 }
             }
         }
-        Err(undetected) => without_format(&mut groups, undetected),
+        Err(undetected) => without_format(&mut groups, &mut meter, undetected),
     }
+    meter.end();
     let parts = std::iter::once(settings).chain(groups.into_iter().map(|group| group.faults));
     (facts.faults, facts.fault_count) = Faults::joined(parts);
     Loaded { facts, files }
@@ -105,12 +109,12 @@ fn reader<'a>(
 
 /// Where the format is unknown, what cannot be read at all is still found. Then that may be the reason
 /// why there are no records to tell the format from.
-fn without_format(groups: &mut [Group], undetected: Undetected) {
+fn without_format(groups: &mut [Group], meter: &mut Meter<'_>, undetected: Undetected) {
     let file = groups[0].files.first().map(|file| file.name.clone());
     for group in groups.iter_mut() {
         for file in &group.files {
             let work = |record: Record| (record.line, record.raw.into_fields().err());
-            let end = for_each_record(file, &work, &mut |(line, error)| {
+            let end = for_each_record(file, meter, &work, &mut |(line, error)| {
                 group.faults.extend(error.map(|error| unreadable(file, Some(line), &error)));
             });
             if let Err((line, error)) = end {
@@ -135,7 +139,7 @@ fn first_records(files: &[DataFile]) -> Vec<Fields> {
     let mut records = Vec::new();
     for file in files {
         // What cannot be read is reported when the file is read in full.
-        let _ = read::read(file, &mut |record| {
+        let _ = read::read(file, &Count::default(), &mut |record| {
             records.extend(record.raw.into_fields());
             let enough = records.len() >= shape::SAMPLE_SIZE;
             if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -151,6 +155,7 @@ fn read_groups(
     reader: &Reader<'_>,
     groups: &mut [Group],
     facts: &mut DataFacts,
+    meter: &mut Meter<'_>,
     take: &mut Take<'_>,
 ) {
     let mut tallies = Tallies::default();
@@ -161,7 +166,7 @@ fn read_groups(
         for (index, file) in (first_index..).zip(&group.files) {
             let faults = &mut group.faults;
             let mut intake = Intake { reader, file, index, facts, faults, seen: &mut seen };
-            intake.read(group.split, &mut |split, example| {
+            intake.read(group.split, meter, &mut |split, example| {
                 tallies.of(split).add(&example);
                 take(split, example);
             });

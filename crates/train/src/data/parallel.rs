@@ -8,14 +8,17 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::files::DataFile;
+use super::meter::{Count, Meter};
 use super::read::{self, Failed, Record};
 
 /// Records that travel between threads together.
 const CHUNK: usize = 64;
 
 /// Applies `work` to each record of `file` and calls `take` with each result in the file's order.
+/// `meter` is told how far it is.
 pub(super) fn for_each_record<T: Send>(
     file: &DataFile,
+    meter: &mut Meter<'_>,
     work: &(dyn Fn(Record) -> T + Sync),
     take: &mut dyn FnMut(T),
 ) -> Result<(), Failed> {
@@ -23,15 +26,17 @@ pub(super) fn for_each_record<T: Send>(
     let (send_records, records) = mpsc::sync_channel(2 * workers);
     let (send_results, results) = mpsc::sync_channel(2 * workers);
     let records = Mutex::new(records);
+    let Meter { count, teller } = meter;
+    let count = &*count;
     thread::scope(|scope| {
-        let reader = scope.spawn(move || read_chunks(file, &send_records));
+        let reader = scope.spawn(move || read_chunks(file, count, &send_records));
         for _ in 0..workers {
             let send_results = send_results.clone();
             let records = &records;
             scope.spawn(move || work_on_chunks(records, work, &send_results));
         }
         drop(send_results);
-        take_in_order(&results, take);
+        take_in_order(&results, take, &mut || teller.at(count));
         match reader.join() {
             Ok(end) => end,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -39,10 +44,14 @@ pub(super) fn for_each_record<T: Send>(
     })
 }
 
-fn read_chunks(file: &DataFile, to: &SyncSender<(usize, Vec<Record>)>) -> Result<(), Failed> {
+fn read_chunks(
+    file: &DataFile,
+    count: &Count,
+    to: &SyncSender<(usize, Vec<Record>)>,
+) -> Result<(), Failed> {
     let mut chunk = Vec::with_capacity(CHUNK);
     let mut number = 0;
-    let end = read::read(file, &mut |record| {
+    let end = read::read(file, count, &mut |record| {
         chunk.push(record);
         if chunk.len() < CHUNK {
             return ControlFlow::Continue(());
@@ -72,7 +81,11 @@ fn work_on_chunks<T>(
     }
 }
 
-fn take_in_order<T>(results: &Receiver<(usize, Vec<T>)>, take: &mut dyn FnMut(T)) {
+fn take_in_order<T>(
+    results: &Receiver<(usize, Vec<T>)>,
+    take: &mut dyn FnMut(T),
+    after_each: &mut dyn FnMut(),
+) {
     let mut waiting = BTreeMap::new();
     let mut next = 0;
     for (number, result) in results {
@@ -81,5 +94,6 @@ fn take_in_order<T>(results: &Receiver<(usize, Vec<T>)>, take: &mut dyn FnMut(T)
             result.into_iter().for_each(&mut *take);
             next += 1;
         }
+        after_each();
     }
 }

@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use serde_json::{Map, Value};
 
 use super::files::{Container, DataFile};
+use super::meter::{Count, Counted};
 
 pub(super) use json::json_kind;
 
@@ -121,13 +122,13 @@ pub(super) type Failed = (Option<u64>, ReadError);
 pub(super) type Each<'a> = dyn FnMut(Record) -> ControlFlow<()> + 'a;
 
 /// Reads `file` to its end or until `each` breaks. An error means that the rest cannot be read.
-pub(super) fn read(file: &DataFile, each: &mut Each<'_>) -> Result<(), Failed> {
+pub(super) fn read(file: &DataFile, count: &Count, each: &mut Each<'_>) -> Result<(), Failed> {
     let io_error = |error| (None, ReadError::Io(error));
     if file.container == Container::Parquet {
         let opened = File::open(&file.path).map_err(io_error)?;
-        return parquet::read(opened, each).map_err(|error| (None, error));
+        return parquet::read(opened, count, each).map_err(|error| (None, error));
     }
-    let mut input = open(file)?;
+    let mut input = open(file, count)?;
     match file.container {
         Container::JsonLines | Container::Json => json::read(&mut *input, file.container, each),
         Container::Csv => table::read(input, b',', each),
@@ -138,10 +139,11 @@ pub(super) fn read(file: &DataFile, each: &mut Each<'_>) -> Result<(), Failed> {
 }
 
 /// Opens a text file, decompressing it where its first bytes say that it is compressed.
-fn open(file: &DataFile) -> Result<Box<dyn BufRead>, Failed> {
+fn open(file: &DataFile, count: &Count) -> Result<Box<dyn BufRead>, Failed> {
     const BUFFER: usize = 1 << 18;
     let io_error = |error| (None, ReadError::Io(error));
-    let opened = File::open(&file.path).map_err(io_error)?;
+    let inner = File::open(&file.path).map_err(io_error)?;
+    let opened = Counted { inner, count: count.clone() };
     let mut raw = BufReader::with_capacity(BUFFER, opened);
     let head = raw.fill_buf().map_err(io_error)?;
     let decoded: Box<dyn Read> = if head.starts_with(&[0x1f, 0x8b]) {

@@ -19,13 +19,6 @@ impl Session {
             Adapter::Lora(lora) => model
                 .attach_lora(&lora_config(lora), spec.training.seed)
                 .map_err(|error| attach_error(&error))?,
-            Adapter::Full if matches!(files, ModelFiles::Gguf(_)) => {
-                return Err(RunError::configuration(
-                    "cannot train every weight of a GGUF file: its weights are quantized, and the \
-                     result would have no configuration",
-                    "name the model's Hugging Face folder, or train an adapter",
-                ));
-            }
             Adapter::Full => model.train_full(),
         }
         let settings = settings(&spec.training);

@@ -1,10 +1,10 @@
 //! After the last step: the best weights, the comparison with the base model, and the report.
 
-use std::path::{Path, PathBuf};
+mod beside;
+
 use std::sync::atomic::AtomicBool;
 
 use api::RunSpec;
-use api::run_spec::Adapter;
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 
@@ -15,7 +15,6 @@ use crate::error::RunError;
 use crate::evaluate::{self, Graded};
 use crate::event::{Activity, Compared, Event, Finished, Sample, Split};
 use crate::events::Events;
-use crate::files::FileError;
 use crate::run_dir::{Outcome, RunDir};
 use crate::session::Session;
 use crate::{report, runtime};
@@ -48,7 +47,8 @@ pub(super) fn finish(
     if best_step != state.step {
         session.restore_weights(&best)?;
     }
-    let adapter_digest = dir.publish(&best, &beside(dir, files)?)?;
+    let more = beside::files(dir.spec(), &session, files, tokenizer)?;
+    let adapter_digest = dir.publish(&best, &more.into_iter().collect::<Vec<_>>())?;
 
     let held_out = HeldOut::choose(data, spec);
     let (compared, samples) = match &held_out {
@@ -190,34 +190,4 @@ impl Grading<'_> {
             evaluate::answers(session, self.tokenizer, questions, spec, self.stop, on_progress)?;
         Ok(answers.map(|answers| Graded { score, answers }))
     }
-}
-
-/// What has to stand beside all weights so that the folder is a model of its own: configuration and
-/// tokenizer of the base model. An adapter needs nothing.
-fn beside(dir: &RunDir, files: &ModelFiles) -> Result<Vec<(String, Vec<u8>)>, RunError> {
-    let (Adapter::Full, ModelFiles::Folder(base)) = (&dir.spec().adapter, files) else {
-        return Ok(Vec::new());
-    };
-    let mut copies = Vec::new();
-    for path in plain_files(base)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = std::fs::read(&path).map_err(FileError::of("read", &path))?;
-        copies.push((name, bytes));
-    }
-    Ok(copies)
-}
-
-/// JSON, text and template files directly in a model's folder, without the index of its shards.
-fn plain_files(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries: Vec<_> = std::fs::read_dir(folder)
-        .and_then(Iterator::collect)
-        .map_err(FileError::of("read folder", folder))?;
-    let mut paths: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
-    paths.retain(|path| {
-        let kind = path.extension().and_then(|extension| extension.to_str());
-        let index = path.to_string_lossy().ends_with(".index.json");
-        path.is_file() && !index && matches!(kind, Some("json" | "jinja" | "txt" | "model"))
-    });
-    paths.sort();
-    Ok(paths)
 }

@@ -48,10 +48,11 @@ pub(super) fn newest(
     Ok(found)
 }
 
-/// Loads everything, and tells how the run stands.
+/// Loads everything but the data that were `read` already, and tells how the run stands.
 pub(super) fn begin(
     dir: &RunDir,
     found: Option<Checkpoint>,
+    read: Option<Dataset>,
     events: &mut Events<'_>,
 ) -> Result<Begun, RunError> {
     let spec = dir.spec();
@@ -60,9 +61,10 @@ pub(super) fn begin(
 
     events.doing("reading the data");
     let (files, tokenizer) = open_model(spec)?;
-    events.show(&Event::Progress { what: Activity::ReadingData, done: 0, total: 1 });
-    let data = Dataset::open(&spec.data, &tokenizer, spec.training.seed)?;
-    events.show(&Event::Progress { what: Activity::ReadingData, done: 1, total: 1 });
+    let told_before = found.as_ref().and_then(|found| found.state.told_time);
+    let told_now = read.as_ref().map_or(tokenizer.told_time(), Dataset::told_time);
+    let tokenizer = tokenizer.telling(told_before.unwrap_or(told_now));
+    let data = data(spec, &tokenizer, read, events)?;
 
     events.doing("loading the base model");
     events.show(&Event::Progress { what: Activity::LoadingModel, done: 0, total: 1 });
@@ -70,7 +72,7 @@ pub(super) fn begin(
     events.show(&Event::Progress { what: Activity::LoadingModel, done: 1, total: 1 });
 
     let started = started(dir, &files, &data, &session, threads)?;
-    let (state, saved) = if let Some(Checkpoint { path, state }) = found {
+    let (mut state, saved) = if let Some(Checkpoint { path, state }) = found {
         session.restore(&path, state.step)?;
         let step = state.step;
         // `Started` is in the file already; a caller sees it again.
@@ -81,7 +83,24 @@ pub(super) fn begin(
         events.emit(&Event::Started(Box::new(started)))?;
         (State::default(), None)
     };
+    state.told_time = Some(tokenizer.told_time());
     Ok(Begun { files, tokenizer, data, session, state, saved })
+}
+
+/// The examples: those that the caller has read, if they are the run's, or read now.
+fn data(
+    spec: &RunSpec,
+    tokenizer: &Tokenizer,
+    read: Option<Dataset>,
+    events: &mut Events<'_>,
+) -> Result<Dataset, RunError> {
+    let seed = spec.training.seed;
+    if let Some(data) = read.filter(|data| data.is_what(&spec.data, seed, tokenizer)) {
+        return Ok(data.whole()?);
+    }
+    let what = Activity::ReadingData;
+    let mut tell = |done, total| events.show(&Event::Progress { what, done, total });
+    Ok(Dataset::read(&spec.data, tokenizer, seed, &mut tell).whole()?)
 }
 
 fn open_model(spec: &RunSpec) -> Result<(ModelFiles, Tokenizer), RunError> {

@@ -1,6 +1,6 @@
 //! The main job on a tiny model.
 
-use tests_local::{Project, of_kind};
+use tests_local::{Project, WORKSPACE, of_kind};
 
 #[test]
 fn a_run_trains_compares_and_publishes() {
@@ -62,10 +62,38 @@ fn full_fine_tuning_gives_a_model_that_answers() {
     let project = Project::new().unwrap();
     let lora = "lora:\n      rank: 4\n      dropout: 0.1";
     project.edit(lora, "full: {}").unwrap();
+    let config = project.path().join("model/config.json");
+    let half = std::fs::read_to_string(&config).unwrap().replace("float32", "bfloat16");
+    std::fs::write(&config, half).unwrap();
     let events = project.train().unwrap();
     assert_eq!(of_kind(&events, "step").len(), 12);
+    let config = project.path().join(".anneal/tiny/model/config.json");
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
+    assert_eq!(config["torch_dtype"], "float32", "of the weights beside it");
     let arguments =
         ["generate", "--adapter", ".anneal/tiny", "--prompt", "a", "--max-new-tokens", "2"];
     let ran = project.run(&arguments).unwrap();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn all_weights_of_a_gguf_file_become_a_folder_that_answers() {
+    let project = Project::new().unwrap();
+    testkit::tiny_model::write_gguf(&project.path().join("base.gguf"), 1).unwrap();
+    let workspace = WORKSPACE
+        .replace("path: model", "path: base.gguf")
+        .replace("lora:\n      rank: 4\n      dropout: 0.1", "full: {}");
+    project.write("tune.yaml", &workspace).unwrap();
+    project.train().unwrap();
+    let answer = |model: [&str; 2]| {
+        let arguments = ["--prompt", "1: apple or sky?", "--max-new-tokens", "4"];
+        let all: Vec<&str> = ["generate"].iter().chain(&model).chain(&arguments).copied().collect();
+        let ran = project.run(&all).unwrap();
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stdout
+    };
+    let tuned = answer(["--adapter", ".anneal/tiny"]);
+    assert_eq!(tuned, answer(["--model", ".anneal/tiny/model"]));
+    assert_ne!(tuned, answer(["--model", "base.gguf"]));
 }

@@ -9,19 +9,24 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Number, Value};
 
+use super::super::meter::Count;
 use super::{Each, Fields, Raw, ReadError, Record};
 
 /// Some kinds of damage make the parquet crate panic; they are errors here.
-pub(super) fn read(file: File, each: &mut Each<'_>) -> Result<(), ReadError> {
-    quietly(|| read_rows(file, each))
+pub(super) fn read(file: File, count: &Count, each: &mut Each<'_>) -> Result<(), ReadError> {
+    quietly(|| read_rows(file, count, each))
         .unwrap_or_else(|| Err(ReadError::Parquet("it is damaged".to_owned())))
 }
 
-fn read_rows(file: File, each: &mut Each<'_>) -> Result<(), ReadError> {
+fn read_rows(file: File, count: &Count, each: &mut Each<'_>) -> Result<(), ReadError> {
     let broken = |error: parquet::errors::ParquetError| ReadError::Parquet(error.to_string());
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let reader = SerializedFileReader::new(file).map_err(broken)?;
+    // Columns are read apart, so that each row counts as much as any other.
+    let rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
     for (index, row) in reader.get_row_iter(None).map_err(broken)?.enumerate() {
         let raw = fields(row.map_err(broken)?).map_or_else(Raw::Broken, Raw::Fields);
+        count.add(bytes / rows.max(1));
         if each(Record { line: index as u64 + 1, raw }).is_break() {
             break;
         }

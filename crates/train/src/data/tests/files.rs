@@ -193,3 +193,29 @@ fn damaged_files_of_every_kind_are_read_or_refused() {
         }
     }
 }
+
+#[test]
+fn the_reading_is_told_and_examples_are_read_once_for_plan_and_run() {
+    let lines: String =
+        (0..500).map(|number| format!("{{\"text\": \"number {number}\"}}\n")).collect();
+    let mut case = Case::new("a.jsonl", &lines);
+    let more = case.write("b.csv.gz", gzip(b"text\none\ntwo\n"));
+    case.data.train.push(more.clone());
+    let mut told = Vec::new();
+    let mut tell = |done, total| told.push((done, total));
+    let read = Dataset::read(&case.data, &case.tokenizer, SEED, &mut tell);
+    let total = lines.len() as u64 + fs::metadata(more).unwrap().len();
+    assert_eq!((told[0], *told.last().unwrap()), ((0, total), (total, total)));
+    assert!(told.is_sorted(), "{told:?}");
+    assert_eq!(read.train, case.open().train);
+
+    // What a plan fills in does not change the examples; what a user changes does.
+    let longest = read.facts.train.longest as usize;
+    let planned = Data { format: Format::Text, max_sequence_length: longest, ..case.data.clone() };
+    assert!(read.is_what(&planned, SEED, &case.tokenizer));
+    assert!(!read.is_what(&planned, SEED + 1, &case.tokenizer));
+    let shorter = Data { max_sequence_length: longest - 1, ..planned.clone() };
+    assert!(!read.is_what(&shorter, SEED, &case.tokenizer));
+    let other = Data { train: Vec::new(), ..planned };
+    assert!(!read.is_what(&other, SEED, &case.tokenizer));
+}
