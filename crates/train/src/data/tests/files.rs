@@ -9,7 +9,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::{Case, read};
+use super::{Case, Data, Dataset, Format, SEED, fs, read};
 
 const ROWS: [(&str, &str); 3] = [("one, \"1\"", "uno"), ("two\n2", "dos"), ("Über ≥ 3", "tres")];
 
