@@ -1,0 +1,54 @@
+//! Why a pod ends without having done its work.
+
+use api::Fault;
+use api::termination::Termination;
+use train::ExitClass;
+
+use super::progress::Progress;
+
+/// The exit class and the message.
+#[derive(Debug)]
+pub struct Ended {
+    pub class: ExitClass,
+    pub message: Termination,
+}
+
+impl Ended {
+    pub(super) fn new(
+        class: ExitClass,
+        error: &dyn std::error::Error,
+        hint: Option<String>,
+    ) -> Self {
+        let message = Termination { message: chain(error), hint, ..Termination::default() };
+        Self { class, message }
+    }
+
+    pub(super) fn faults(faults: Vec<Fault>) -> Self {
+        let message = format!("there are {} faults", faults.len());
+        let message = Termination { message, faults, ..Termination::default() };
+        Self { class: ExitClass::Configuration, message }
+    }
+
+    pub(super) fn registry(error: &oci::Error) -> Self {
+        Self::new(crate::class(error), error, error.hint())
+    }
+
+    /// The same, with how far the run was.
+    pub(super) fn after(mut self, progress: &Progress) -> Self {
+        let status = progress.status();
+        self.message.progress = status.progress;
+        self.message.checkpoint = status.checkpoint;
+        self
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
