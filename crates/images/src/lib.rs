@@ -33,13 +33,20 @@ pub struct Ours {
     pub image: &'static str,
     /// The file that cargo makes.
     pub program: &'static str,
+    /// What the program is called in the image.
+    name: &'static str,
     title: &'static str,
 }
 
 /// What there is to release.
 pub const ALL: [Ours; 2] = [
-    Ours { image: "operator", program: "anneal-operator", title: "Anneal's operator" },
-    Ours { image: "trainer", program: "trainer-image", title: "Anneal's trainer" },
+    Ours {
+        image: "operator",
+        program: "anneal-operator",
+        name: "anneal-operator",
+        title: "Anneal's operator",
+    },
+    Ours { image: "trainer", program: "trainer-image", name: "trainer", title: "Anneal's trainer" },
 ];
 
 impl Ours {
@@ -58,12 +65,12 @@ impl Ours {
         ];
         let (small, large) = placed(&program)?;
         base.extend(small);
-        let layers = [vec![base], large, vec![vec![started(self.image, &program)]]].concat();
+        let layers = [vec![base], large, vec![vec![started(self.name, &program)]]].concat();
         let labels = [
             ("org.opencontainers.image.title", self.title),
             ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
         ];
-        let execution = Execution { labels: owned(&labels), ..execution(self.image) };
+        let execution = Execution { labels: owned(&labels), ..execution(self.name) };
         program_image(&layers, execution).context("cannot make the image")
     }
 }

@@ -1,6 +1,8 @@
-//! `images`: packs our programs as OCI images, into layout folders or straight into a registry.
+//! `images`: packs our programs as OCI images, into layout folders, archives or straight into a registry.
 
 #![expect(clippy::print_stdout, reason = "it talks to a person")]
+
+mod archive;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +11,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use images::{ALL, one};
 use oci::{Image, Options, Target};
+
+/// What the chart names if nothing else is said.
+const PUBLISHED: &str = "ghcr.io/anneal-dev";
 
 #[derive(Debug, Parser)]
 #[command(name = "images", about = "Packs our programs as OCI images, without Docker")]
@@ -20,19 +25,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Operator and trainer
-    All {
-        /// Folder of the layouts, each of which is named like its image
-        #[arg(long, required_unless_present = "push")]
-        output: Option<PathBuf>,
-        /// Registry and prefix, such as registry.example.com/anneal
-        #[arg(long)]
-        push: Option<String>,
-        #[arg(long, default_value = "latest")]
-        tag: String,
-        /// Speak http to the registry
-        #[arg(long)]
-        plain_http: bool,
-    },
+    All(All),
     /// Any one program
     One {
         program: PathBuf,
@@ -42,6 +35,24 @@ enum What {
         #[arg(long)]
         plain_http: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct All {
+    /// Folder of OCI layouts, each of which is named like its image
+    #[arg(long, required_unless_present_any = ["archive", "push"])]
+    output: Option<PathBuf>,
+    /// Folder of archives that `kind load`, `minikube image load` and `ctr` take
+    #[arg(long)]
+    archive: Option<PathBuf>,
+    /// Registry and prefix, such as registry.example.com/anneal
+    #[arg(long)]
+    push: Option<String>,
+    #[arg(long, default_value = "latest")]
+    tag: String,
+    /// Speak http to the registry
+    #[arg(long)]
+    plain_http: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,26 +67,38 @@ fn main() -> ExitCode {
 
 fn run(what: What) -> Result<()> {
     match what {
-        What::All { output, push, tag, plain_http } => {
-            let own = std::env::current_exe().context("cannot tell where the build is")?;
-            let builds = own.parent().unwrap_or(&own);
-            let mut rows = Vec::new();
-            for ours in ALL {
-                let image = ours.image(builds).with_context(|| ours.image.to_owned())?;
-                let layout =
-                    output.as_ref().map(|folder| Target::layout(folder.join(ours.image), &tag));
-                let pushed =
-                    push.as_ref().map(|prefix| format!("{prefix}/{}:{tag}", ours.image).parse());
-                for target in layout.into_iter().chain(pushed.transpose()?) {
-                    put(&image, &target, plain_http)?;
-                    rows.push((target.to_string(), image.digest().to_owned(), size(image.size())));
-                }
-            }
-            print(&rows);
-            Ok(())
-        }
+        What::All(all) => run_all(&all),
         What::One { program, target, plain_http } => put(&one(&program)?, &target, plain_http),
     }
+}
+
+fn run_all(all: &All) -> Result<()> {
+    let own = std::env::current_exe().context("cannot tell where the build is")?;
+    let builds = own.parent().unwrap_or(&own);
+    let mut rows = Vec::new();
+    for ours in ALL {
+        let image = ours.image(builds).with_context(|| ours.image.to_owned())?;
+        let mut made = Vec::new();
+        if let Some(folder) = &all.output {
+            let target = Target::layout(folder.join(ours.image), &all.tag);
+            put(&image, &target, false)?;
+            made.push(target.to_string());
+        }
+        if let Some(folder) = &all.archive {
+            let reference = format!("{PUBLISHED}/{}:{}", ours.image, all.tag);
+            archive::write(&image, &folder.join(format!("{}.tar", ours.image)), &reference)?;
+            made.push(reference);
+        }
+        if let Some(prefix) = &all.push {
+            let reference = format!("{prefix}/{}:{}", ours.image, all.tag);
+            put(&image, &reference.parse()?, all.plain_http)?;
+            made.push(reference);
+        }
+        let about = (image.digest().to_owned(), size(image.size()));
+        rows.extend(made.into_iter().map(|image| (image, about.0.clone(), about.1.clone())));
+    }
+    print(&rows);
+    Ok(())
 }
 
 fn put(image: &Image, target: &Target, plain_http: bool) -> Result<()> {

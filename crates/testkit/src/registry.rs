@@ -32,6 +32,7 @@ const COST: u32 = 4;
 pub struct Registry {
     folder: TempDir,
     child: Option<Child>,
+    address: String,
     port: u16,
     tls: bool,
     tokens: Option<TokenService>,
@@ -41,6 +42,14 @@ impl Registry {
     /// Anybody may push and pull, over plain http.
     pub fn open() -> Result<Self> {
         Self::new(None, false)
+    }
+
+    /// As [`Self::open`], at an address that others reach it by: a node's, where pods do.
+    pub fn open_at(address: &str, port: u16) -> Result<Self> {
+        let mut registry = Self::stopped()?;
+        (registry.address, registry.port) = (address.to_owned(), port);
+        registry.start()?;
+        Ok(registry)
     }
 
     /// Only this user may push and pull, over plain http.
@@ -80,12 +89,13 @@ impl Registry {
 
     fn stopped() -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for a registry")?;
-        Ok(Self { folder, child: None, port: 0, tls: false, tokens: None })
+        let address = Ipv4Addr::LOCALHOST.to_string();
+        Ok(Self { folder, child: None, address, port: 0, tls: false, tokens: None })
     }
 
-    /// `127.0.0.1:PORT`, which begins the references of its images.
+    /// `ADDRESS:PORT`, which begins the references of its images.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.address, self.port)
     }
 
     /// The authority's certificate in PEM, of a registry with TLS.
@@ -132,7 +142,7 @@ impl Registry {
                 let _ = told.send(line);
             }
         });
-        self.port = listening(&hear)?;
+        self.port = listening(&hear, &self.address)?;
         Ok(())
     }
 
@@ -155,8 +165,8 @@ impl Registry {
              log: {{level: info, formatter: text}}\n\
              storage:\n  filesystem: {{rootdirectory: \"{folder}/storage\"}}\n  \
              delete: {{enabled: true}}\n\
-             http:\n  addr: \"127.0.0.1:{}\"\n  secret: the-same-after-a-restart\n{}{}{tokens}",
-            self.port,
+             http:\n  addr: \"{}\"\n  secret: the-same-after-a-restart\n{}{}{tokens}",
+            self.host(),
             if self.tls { tls.as_str() } else { "" },
             if has_login { login.as_str() } else { "" },
         )
@@ -171,13 +181,14 @@ impl Drop for Registry {
 }
 
 /// The port, from the line in which the registry says that it listens.
-fn listening(lines: &mpsc::Receiver<String>) -> Result<u16> {
+fn listening(lines: &mpsc::Receiver<String>, address: &str) -> Result<u16> {
+    let wanted = format!("listening on {address}:");
     let mut heard = String::new();
     loop {
         let Ok(line) = lines.recv_timeout(START) else {
             bail!("the registry did not start; it said:\n{heard}");
         };
-        if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
+        if let Some((_, rest)) = line.split_once(&wanted) {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             return digits.parse().with_context(|| format!("there is no port in `{line}`"));
         }

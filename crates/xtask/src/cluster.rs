@@ -1,46 +1,18 @@
-//! `cargo xtask cluster up | down | status`: a whole Kubernetes on this machine, with no Docker.
+//! `cargo xtask cluster up | down | status | run`: a whole Kubernetes on this machine, with no Docker.
 //!
 //! The programs are built once from the Go modules in `tests/cluster/tools`; `tests/cluster/node` starts
 //! them in namespaces of their own, so that nothing is left when they end.
 
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
 
-use crate::shell;
+use crate::{images, shell};
 
-/// What the node consists of.
-const PROGRAMS: [&str; 16] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "kubectl",
-    "containerd",
-    "containerd-shim-runc-v2",
-    "ctr",
-    "runc",
-    "host-local",
-    "bridge",
-    "loopback",
-    "portmap",
-    "registry",
-];
-
-/// What the machine must have: program, a harmless argument, and the Debian package.
-const TOOLS: [(&str, &str, &str); 8] = [
-    ("go", "version", "golang"),
-    ("gcc", "--version", "gcc"),
-    ("nft", "--version", "nftables"),
-    ("ip", "-V", "iproute2"),
-    ("nsenter", "--version", "util-linux"),
-    ("openssl", "version", "openssl"),
-    ("curl", "--version", "curl"),
-    ("python3", "--version", "python3"),
-];
+/// The registry in the cluster that anybody may use; port 5001 is that of the other one.
+const REGISTRY: &str = "10.99.0.1:5000";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum What {
@@ -50,39 +22,57 @@ pub(crate) enum What {
     Down,
     /// Say whether it runs
     Status,
+    /// Run a command in its network, such as `kubectl get nodes`
+    Run {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
 }
 
 pub(crate) fn run(what: &What) -> Result<()> {
-    let word = match what {
-        What::Up => {
-            tools()?;
-            build()?;
-            "up"
-        }
-        What::Down => "down",
-        What::Status => "status",
-    };
-    let script = shell::workspace().join("tests/cluster/node/cluster.sh");
-    let (folder, programs) = (shell::cache()?.join("cluster"), shell::cache()?.join("bin"));
-    shell::run(Command::new(script).arg(word).arg(folder).arg(programs))
+    match what {
+        What::Up => up(),
+        What::Down => shell::run(&mut script("down")?),
+        What::Status => shell::run(&mut script("status")?),
+        What::Run { command } => shell::run(script("in")?.args(command)),
+    }
 }
 
-fn build() -> Result<()> {
+fn up() -> Result<()> {
+    check()?;
     shell::stage("Kubernetes' programs", || {
         let script = shell::workspace().join("tests/cluster/tools/build.sh");
-        shell::run(Command::new(script).arg(shell::cache()?.join("bin")).args(PROGRAMS))
-    })
+        shell::run(Command::new(script).arg(shell::cache()?.join("bin")).args(["node", "helm"]))
+    })?;
+    images::build()?;
+    let start = Instant::now();
+    shell::run(script("up")?.arg(images::builds()))?;
+    println!(
+        "
+The cluster is ready, after {}. Registries in it: {REGISTRY}, and 10.99.0.1:5001 with the login
+team and open-sesame. Install the operator with the images from above:
+
+  cargo xtask cluster run helm install anneal charts/anneal --namespace anneal-system \\
+    --create-namespace --set image.repository={REGISTRY}/anneal/operator \\
+    --set trainer.repository={REGISTRY}/anneal/trainer --set plainHttp={{{REGISTRY}}}
+  cargo xtask cluster run kubectl get finetuneworkspaces --all-namespaces --watch",
+        shell::seconds(start.elapsed())
+    );
+    Ok(())
 }
 
-/// Every missing tool at once.
-fn tools() -> Result<()> {
-    let missing: Vec<String> = TOOLS
-        .iter()
-        .filter(|(program, probe, _)| !shell::has(program, probe))
-        .map(|(program, _, package)| format!("{program} (package {package})"))
-        .collect();
-    if !missing.is_empty() {
-        bail!("this machine lacks {}", missing.join(", "));
+fn script(word: &str) -> Result<Command> {
+    let mut command = Command::new(shell::workspace().join("tests/cluster/node/cluster.sh"));
+    command.arg(word).arg(shell::cache()?.join("cluster")).arg(shell::cache()?.join("bin"));
+    Ok(command)
+}
+
+/// Everything that the machine lacks, at once.
+fn check() -> Result<()> {
+    let script = shell::workspace().join("tests/cluster/node/cluster.sh");
+    let lacks = shell::output(Command::new(script).arg("check"))?;
+    if !lacks.is_empty() {
+        bail!("this machine cannot run a cluster:\n{lacks}");
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ pub(crate) struct Options {
     /// Folder of the layouts [default: images, beside the build]
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
+    /// Write archives in place of that, for `kind load image-archive` and `minikube image load`
+    #[arg(long, value_name = "FOLDER")]
+    archive: Option<PathBuf>,
     /// Push to a registry in place of that: PREFIX/operator and PREFIX/trainer
     #[arg(long, value_name = "PREFIX")]
     push: Option<String>,
@@ -31,8 +34,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(prefix) = &options.push {
         command.args(["--push", prefix]);
     }
+    if let Some(folder) = &options.archive {
+        command.arg("--archive").arg(folder);
+    }
     let output = options.output.clone();
-    let beside = || options.push.is_none().then(|| shell::target_dir().join("images"));
+    let elsewhere = options.push.is_some() || options.archive.is_some();
+    let beside = || (!elsewhere).then(|| shell::target_dir().join("images"));
     if let Some(folder) = output.or_else(beside) {
         command.arg("--output").arg(folder);
     }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Configuration of kubelet, kube-proxy, containerd, network and registry: config.sh FOLDER BIN NODE_IP
+# Configuration of kubelet, kube-proxy, containerd, network and registries: config.sh FOLDER BIN NODE_IP
 set -euo pipefail
 dir=$1 bin=$2 ip=$3
 mkdir -p "$dir"/{certs.d,net.d} && cd "$dir"
@@ -43,7 +43,7 @@ state = "/run/containerd"
 [grpc]
   address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "localhost/pause:test"
+  sandbox = "$ip:5000/anneal/pause:test"
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "$dir/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
@@ -61,16 +61,28 @@ EOF
 cat > net.d/10-test.conflist <<EOF
 {"cniVersion":"1.0.0","name":"test","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,"isDefaultGateway":true,"ipMasq":false,"hairpinMode":true,"ipam":{"type":"host-local","dataDir":"/run/cni-ipam","ranges":[[{"subnet":"10.88.0.0/24"}]]}},{"type":"portmap","capabilities":{"portMappings":true},"backend":"nftables"}]}
 EOF
-# The node's address is the registry's, so that pods and containerd use one name for it.
-mkdir -p "certs.d/$ip:5000"
-cat > "certs.d/$ip:5000/hosts.toml" <<EOF
-server = "http://$ip:5000"
-[host."http://$ip:5000"]
+# The node's address is that of its registries, so that pods and containerd use one name for each: 5000 is
+# open, 5001 takes a login, and at the others tests start and stop what they need.
+for port in 5000 5001 5002 5003 5004 5005; do
+  mkdir -p "certs.d/$ip:$port"
+  cat > "certs.d/$ip:$port/hosts.toml" <<EOF
+server = "http://$ip:$port"
+[host."http://$ip:$port"]
   capabilities = ["pull", "resolve"]
 EOF
+done
+# User `team`, password `open-sesame`.
+echo 'team:$2b$04$nU/r4rDN8GjHJAGUclS6V.MNrqAlAXplqa8HIxXyhv3NrBYmWvUv2' > htpasswd
 cat > registry.yaml <<EOF
 version: 0.1
 log: {level: info, formatter: text}
-storage: {filesystem: {rootdirectory: /var/lib/registry-test}, delete: {enabled: true}}
+storage: {filesystem: {rootdirectory: /var/lib/registry-test/open}, delete: {enabled: true}}
 http: {addr: "0.0.0.0:5000", secret: test}
+EOF
+cat > registry-login.yaml <<EOF
+version: 0.1
+log: {level: info, formatter: text}
+storage: {filesystem: {rootdirectory: /var/lib/registry-test/login}, delete: {enabled: true}}
+http: {addr: "0.0.0.0:5001", secret: test}
+auth: {htpasswd: {realm: test, path: $dir/htpasswd}}
 EOF

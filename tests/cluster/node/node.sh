@@ -51,6 +51,7 @@ for f in cpus mems; do
 done
 up containerd containerd --config $dir/containerd.toml --log-level info
 up registry registry serve $dir/registry.yaml
+up registry-login registry serve $dir/registry-login.yaml
 # The controllers end for good if they start before the roles are there.
 until curl -sf --cacert $pki/ca.crt --cert $pki/admin.crt --key $pki/admin.key \
   https://127.0.0.1:6443/readyz >/dev/null; do
@@ -66,9 +67,6 @@ sched=$pki/scheduler.kubeconfig
 up kube-scheduler kube-scheduler --kubeconfig=$sched --authentication-kubeconfig=$sched \
   --authorization-kubeconfig=$sched --leader-elect=false --bind-address=127.0.0.1
 until ctr version >/dev/null 2>&1; do sleep 0.1; done
-for tar in $dir/pause.tar $dir/images/*.tar; do
-  [ ! -e $tar ] || ctr -n k8s.io images import $tar >>$log/import.log 2>&1
-done
 up kubelet kubelet --config=$dir/kubelet.yaml --kubeconfig=$pki/kubelet.kubeconfig \
   --hostname-override=node1 --node-ip=$ip --v=2
 up kube-proxy kube-proxy --config=$dir/kube-proxy.yaml

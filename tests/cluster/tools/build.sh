@@ -1,10 +1,13 @@
 #!/bin/bash
 # Builds programs of a Kubernetes from the Go modules beside this, each once: build.sh FOLDER NAME…
-# A changed go.mod or go.sum builds anew. Several processes may ask at once: one builds, the others wait.
+# The name `node` stands for all that a node consists of. A changed go.mod or go.sum builds anew. Several
+# processes may ask at once: one builds, the others wait.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1
 shift
+[ "${1:-}" != node ] || set -- etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy \
+  kubectl containerd containerd-shim-runc-v2 ctr runc host-local bridge loopback portmap registry "${@:2}"
 mkdir -p "$folder/cni"
 export GOFLAGS='-buildvcs=false -trimpath -mod=readonly'
 for name in "$@"; do

@@ -1,0 +1,56 @@
+//! Memory that does not suffice: the trainer's own word, and the kernel's.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::support::{Company, Process, REGISTRY, Signal, Team, condition, on_node, plain};
+
+/// Examples so long that every step allocates anew.
+async fn large(team: &Team) -> Result<Value> {
+    let image = format!("{REGISTRY}/data/long:1");
+    let words = "red green blue ".repeat(50);
+    let line = |number: u32| {
+        format!("{{\"prompt\": \"{number} {words}\", \"completion\": \"{words}\"}}\n")
+    };
+    team.push_data(&image, &plain(), &(0..64).map(line).collect::<String>()).await?;
+    let mut workspace = team.workspace();
+    workspace["spec"]["data"]["train"]["image"] = json!(image);
+    workspace["spec"]["hyperparameters"] = json!({"maxSteps": 4, "batchSize": 32, "microBatchTokens": 65_536, "maxSequenceLength": 2048});
+    Ok(workspace)
+}
+
+/// The next attempt takes half of the tokens at once, which leaves the losses as they are.
+#[test]
+fn a_trainer_out_of_memory_is_tried_again_with_half_the_micro_batch() {
+    on_node("memory", Company::Any, async |team| {
+        team.apply(&large(team).await?).await?;
+        let trainer = Process::of(&team.training_pod_after(1).await?)?;
+        trainer.send(Signal::STOP)?;
+        trainer.limit_address_space(trainer.address_space()?)?;
+        trainer.send(Signal::CONT)?;
+        let status = team.succeeded().await?;
+        let attempts = status["attempts"].as_array().context("no attempts")?;
+        ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "OutOfMemory", "{status:#}");
+        let halved = team.jobs.list(&Default::default()).await?.items.into_iter().any(|job| {
+            job.metadata.name.as_deref().is_some_and(|name| name.ends_with("-t1"))
+                && format!("{:?}", job.spec).contains("ANNEAL_MICRO_BATCH_HALVINGS")
+        });
+        ensure!(halved, "{:?}", team.job_names().await?);
+        team.delete().await
+    });
+}
+
+/// A limit below what LibTorch itself takes.
+#[test]
+fn a_container_that_the_kernel_kills_for_its_memory_is_told() {
+    on_node("oom-killed", Company::Any, async |team| {
+        let mut workspace = team.workspace();
+        workspace["spec"]["compute"] = json!({"memory": "40Mi"});
+        team.apply(&workspace).await?;
+        let status = team.reached("Failed", "OutOfMemory").await?;
+        let message = condition(&status, "Failed")["message"].to_string();
+        ensure!(message.contains("more memory than its limit"), "{message}");
+        ensure!(message.contains("raise compute.memory"), "{message}");
+        team.delete().await
+    });
+}
