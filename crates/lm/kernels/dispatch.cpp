@@ -70,6 +70,9 @@ KERNEL(rope,
 KERNEL(cross_entropy,
        (int kind, void* logits, const int64_t* targets, const float* weights, float scale, float* losses, int64_t* correct, int64_t rows, int64_t n, int wanted),
        (kind, logits, targets, weights, scale, losses, correct, rows, n, wanted))
-KERNEL(repeat_heads,
-       (int kind, const void* x, int64_t stride, void* y, int64_t rows, int64_t heads, int64_t dim, int64_t times),
-       (kind, x, stride, y, rows, heads, dim, times))
+KERNEL(gather_heads,
+       (int kind, const void* x, int64_t stride, const int64_t* starts, const int64_t* lengths, void* y, int64_t n, int64_t length, int64_t heads, int64_t dim, int64_t times),
+       (kind, x, stride, starts, lengths, y, n, length, heads, dim, times))
+KERNEL(scatter_heads,
+       (int kind, const void* x, const int64_t* starts, const int64_t* lengths, void* y, int64_t n, int64_t length, int64_t heads, int64_t dim, int64_t times),
+       (kind, x, starts, lengths, y, n, length, heads, dim, times))

@@ -198,14 +198,52 @@ void cross_entropy(T* logits, const int64_t* targets, const float* weights, floa
     }
 }
 
-// Copies rows of `x` [rows, heads, dim], `times` copies of each head side by side.
+// Rows of sequence `i` of `x` [T, heads, dim] go from row `i * length` of `y` [n * length, heads * times, dim]
+// on, each head `times` times side by side. What a sequence does not fill is zero.
 template <typename T>
-void repeat_heads(const T* x, int64_t stride, T* y, int64_t rows, int64_t heads, int64_t dim, int64_t times) {
+void gather_heads(const T* x, int64_t stride, const int64_t* starts, const int64_t* lengths, T* y, int64_t n, int64_t length, int64_t heads, int64_t dim, int64_t times) {
+    const int64_t width = heads * times * dim;
 #pragma omp parallel for schedule(static)
-    for (int64_t row = 0; row < rows; row++)
+    for (int64_t row = 0; row < n * length; row++) {
+        const int64_t i = row / length, own = row % length;
+        T* to = y + row * width;
+        if (own >= lengths[i]) {
+            std::memset(to, 0, width * sizeof(T));
+            continue;
+        }
+        const T* from = x + (starts[i] + own) * stride;
+        if (times == 1) {
+            std::memcpy(to, from, width * sizeof(T));
+            continue;
+        }
         for (int64_t head = 0; head < heads; head++)
             for (int64_t copy = 0; copy < times; copy++)
-                std::memcpy(y + ((row * heads + head) * times + copy) * dim, x + row * stride + head * dim, dim * sizeof(T));
+                std::memcpy(to + (head * times + copy) * dim, from + head * dim, dim * sizeof(T));
+    }
+}
+
+// The way back: the copies of a head are added up.
+template <typename T>
+void scatter_heads(const T* x, const int64_t* starts, const int64_t* lengths, T* y, int64_t n, int64_t length, int64_t heads, int64_t dim, int64_t times) {
+    const int64_t width = heads * times * dim;
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < n * length; row++) {
+        const int64_t i = row / length, own = row % length;
+        if (own >= lengths[i]) continue;
+        const T* from = x + row * width;
+        T* to = y + (starts[i] + own) * heads * dim;
+        if (times == 1) {
+            std::memcpy(to, from, width * sizeof(T));
+            continue;
+        }
+        for (int64_t head = 0; head < heads; head++)
+#pragma omp simd
+            for (int64_t j = 0; j < dim; j++) {
+                float sum = 0.0f;
+                for (int64_t copy = 0; copy < times; copy++) sum += load(from[(head * times + copy) * dim + j]);
+                store(to + head * dim + j, sum);
+            }
+    }
 }
 
 } // namespace
@@ -258,8 +296,13 @@ void NAME(cross_entropy)(int kind, void* logits, const int64_t* targets, const f
             cross_entropy((bf16*)logits, targets, weights, scale, losses, correct, rows, n, wanted))
 }
 
-void NAME(repeat_heads)(int kind, const void* x, int64_t stride, void* y, int64_t rows, int64_t heads, int64_t dim, int64_t times) {
-    BY_KIND(repeat_heads((const float*)x, stride, (float*)y, rows, heads, dim, times),
-            repeat_heads((const bf16*)x, stride, (bf16*)y, rows, heads, dim, times))
+void NAME(gather_heads)(int kind, const void* x, int64_t stride, const int64_t* starts, const int64_t* lengths, void* y, int64_t n, int64_t length, int64_t heads, int64_t dim, int64_t times) {
+    BY_KIND(gather_heads((const float*)x, stride, starts, lengths, (float*)y, n, length, heads, dim, times),
+            gather_heads((const bf16*)x, stride, starts, lengths, (bf16*)y, n, length, heads, dim, times))
+}
+
+void NAME(scatter_heads)(int kind, const void* x, const int64_t* starts, const int64_t* lengths, void* y, int64_t n, int64_t length, int64_t heads, int64_t dim, int64_t times) {
+    BY_KIND(scatter_heads((const float*)x, starts, lengths, (float*)y, n, length, heads, dim, times),
+            scatter_heads((const bf16*)x, starts, lengths, (bf16*)y, n, length, heads, dim, times))
 }
 }

@@ -1,8 +1,10 @@
 //! Causal attention over packed sequences, each by itself, and over a key-value cache.
 //!
-//! Sequences of equal length that follow one another go through one batched call, so that packing
-//! costs neither padding nor a mask. Shapes: `q [T, H·C]`, `k` and `v [T, G·C]` with `H` query heads
+//! Sequences of like length go through one batched call (`attention/batch.rs`), so that packing costs no
+//! padding outside attention, and no mask. Shapes: `q [T, H·C]`, `k` and `v [T, G·C]` with `H` query heads
 //! in `G` groups of `C` features.
+
+mod batch;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,11 +12,12 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{LayerType, ModelConfig};
-use crate::kernels;
 use crate::kv_cache::KvCache;
 use crate::packed::{Packed, Run};
 use crate::rope::RopeTable;
 use crate::tape::{Mode, Tape, Var};
+
+use batch::Batch;
 
 /// What every layer of a forward pass shares.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub struct Context<'m> {
     /// For layers with sliding attention, where the model turns those at another pace.
     pub rope_local: Option<Rc<RopeTable>>,
     pub cache: Option<&'m RefCell<KvCache>>,
-    runs: Rc<Vec<Run>>,
+    batches: Rc<Vec<Batch>>,
 }
 
 /// The shape of an attention layer.
@@ -46,8 +49,8 @@ impl<'m> Context<'m> {
         rope_local: Option<RopeTable>,
         cache: Option<&'m RefCell<KvCache>>,
     ) -> Self {
-        let runs = Rc::new(packed.runs());
-        Self { packed, rope: Rc::new(rope), rope_local: rope_local.map(Rc::new), cache, runs }
+        let batches = Rc::new(Batch::all(packed.lengths(), packed.ids().device()));
+        Self { packed, rope: Rc::new(rope), rope_local: rope_local.map(Rc::new), cache, batches }
     }
 }
 
@@ -62,28 +65,29 @@ impl<'m> Tape<'m> {
     ) -> Var<'m> {
         let [qt, kt, vt] = [q, k, v].map(Var::tensor);
         if let Some(cache) = context.cache {
-            return self.constant(cached(qt, kt, vt, heads, layer, context.packed, cache));
+            return self.constant(cached([qt, kt, vt], heads, layer, context, cache));
         }
         if self.mode() == Mode::Autograd {
+            let runs = context.packed.runs();
             let outs: Vec<Tensor> =
-                context.runs.iter().map(|run| heads.tracked(qt, kt, vt, *run)).collect();
+                runs.iter().map(|run| heads.tracked(qt, kt, vt, *run)).collect();
             return self.constant(Tensor::cat(&outs, 0));
         }
         let y = Tensor::empty_like(qt);
         let sums: Vec<Tensor> =
-            context.runs.iter().map(|run| heads.forward([qt, kt, vt], &y, *run)).collect();
+            context.batches.iter().map(|batch| heads.forward([qt, kt, vt], &y, batch)).collect();
         if !self.wants(&[q, k, v], false) {
             return self.constant(y);
         }
         let y = self.tracked(y);
         let [q_slot, k_slot, v_slot, slot] = [q, k, v, &y].map(Var::slot);
         let saved = [qt, kt, vt, y.tensor()].map(Tensor::shallow_clone);
-        let runs = Rc::clone(&context.runs);
+        let batches = Rc::clone(&context.batches);
         self.record(move |grads| {
             let Some(dy) = grads.take(slot) else { return };
             let [dq, dk, dv] = [0, 1, 2].map(|i| Tensor::empty_like(&saved[i]));
-            for (run, sums) in runs.iter().zip(&sums) {
-                heads.backward(&saved, &dy, sums, [&dq, &dk, &dv], *run);
+            for (batch, sums) in batches.iter().zip(&sums) {
+                heads.backward(&saved, &dy, sums, [&dq, &dk, &dv], batch);
             }
             grads.add_owned(q_slot, dq);
             grads.add_owned(k_slot, dk);
@@ -115,17 +119,6 @@ impl Heads {
     /// Keys or values, once for each query head of their group.
     fn repeated(self, x: &Tensor, run: Run) -> Tensor {
         let times = self.query / self.key_value;
-        if times == 1 {
-            return self.view(x, self.key_value, run);
-        }
-        if kernels::supports(x) {
-            let all = Run { offset: 0, ..run };
-            return self.view(
-                &kernels::repeat_heads(&run.rows(x), self.dim, times),
-                self.query,
-                all,
-            );
-        }
         self.view(x, self.key_value, run)
             .unsqueeze(2)
             .expand([run.count, self.key_value, times, run.length, self.dim], false)
@@ -142,23 +135,29 @@ impl Heads {
         )
     }
 
-    /// Writes a run's result into `y` and returns the logarithms of its softmax sums.
-    fn forward(self, [q, k, v]: [&Tensor; 3], y: &Tensor, run: Run) -> Tensor {
-        let (qr, kr, vr) =
-            (self.view(q, self.query, run), self.repeated(k, run), self.repeated(v, run));
-        let mask = self.mask(run.length, q.kind(), q.device());
+    /// Queries, keys and values of a batch as `[count, H, length, C]`; the latter two once for each query
+    /// head of their group.
+    fn inputs(self, [q, k, v]: [&Tensor; 3], batch: &Batch) -> [Tensor; 3] {
+        let times = self.query / self.key_value;
+        [(q, 1), (k, times), (v, times)].map(|(x, times)| batch.gather(x, self.dim, times))
+    }
+
+    /// Writes a batch's result into `y` and returns the logarithms of its softmax sums.
+    fn forward(self, qkv: [&Tensor; 3], y: &Tensor, batch: &Batch) -> Tensor {
+        let [q, k, v] = self.inputs(qkv, batch);
+        let mask = self.mask(batch.length, q.kind(), q.device());
         let causal = mask.is_none();
-        if q.device() != Device::Cpu {
+        let (out, sums) = if q.device() == Device::Cpu {
+            Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+                &q, &k, &v, 0.0, causal, mask, self.scale,
+            )
+        } else {
             let out = Tensor::scaled_dot_product_attention(
-                &qr, &kr, &vr, mask, 0.0, causal, self.scale, false,
+                &q, &k, &v, mask, 0.0, causal, self.scale, false,
             );
-            self.view(y, self.query, run).copy_(&out);
-            return Tensor::new();
-        }
-        let (out, sums) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
-            &qr, &kr, &vr, 0.0, causal, mask, self.scale,
-        );
-        self.view(y, self.query, run).copy_(&out);
+            (out, Tensor::new())
+        };
+        batch.scatter(&out, 1, y);
         sums
     }
 
@@ -168,30 +167,25 @@ impl Heads {
         dy: &Tensor,
         sums: &Tensor,
         into: [&Tensor; 3],
-        run: Run,
+        batch: &Batch,
     ) {
         let [q, k, v, y] = saved;
-        let mask = self.mask(run.length, q.kind(), q.device());
+        let [q, k, v] = self.inputs([q, k, v], batch);
+        let dy = batch.gather(dy, self.dim, 1);
+        let mask = self.mask(batch.length, q.kind(), q.device());
         let causal = mask.is_none();
-        let (qr, kr, vr) =
-            (self.view(q, self.query, run), self.repeated(k, run), self.repeated(v, run));
-        let dyr = self.view(dy, self.query, run);
         let (dq, dk, dv) = if q.device() == Device::Cpu {
-            let yr = self.view(y, self.query, run);
+            let y = batch.gather(y, self.dim, 1);
             Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
-                &dyr, &qr, &kr, &vr, &yr, sums, 0.0, causal, mask, self.scale,
+                &dy, &q, &k, &v, &y, sums, 0.0, causal, mask, self.scale,
             )
         } else {
-            self.backward_by_autograd([&qr, &kr, &vr], &dyr, mask)
+            self.backward_by_autograd([&q, &k, &v], &dy, mask)
         };
-        self.view(into[0], self.query, run).copy_(&dq);
-        for (target, grad) in [(into[1], dk), (into[2], dv)] {
-            let times = self.query / self.key_value;
-            let grad = grad
-                .reshape([run.count, self.key_value, times, run.length, self.dim])
-                .sum_dim_intlist(2i64, false, grad.kind());
-            self.view(target, self.key_value, run).copy_(&grad);
-        }
+        let times = self.query / self.key_value;
+        batch.scatter(&dq, 1, into[0]);
+        batch.scatter(&dk, times, into[1]);
+        batch.scatter(&dv, times, into[2]);
     }
 
     /// On other devices LibTorch chooses the kernel, so its autograd has to choose the backward one.
@@ -232,14 +226,13 @@ impl Heads {
     }
 }
 
-/// Adds keys and values to the cache and attends to all that it holds, sequence by sequence.
+/// Adds keys and values to the cache and attends to all that it holds: prompts in batches, and
+/// continuations sequence by sequence.
 fn cached(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    [q, k, v]: [&Tensor; 3],
     heads: Heads,
     layer: usize,
-    packed: &Packed,
+    context: &Context<'_>,
     cache: &RefCell<KvCache>,
 ) -> Tensor {
     let mut cache = cache.borrow_mut();
@@ -247,7 +240,14 @@ fn cached(
         KvCache::Paged(paged) => return paged.attend([q, k, v], heads, layer),
         KvCache::Growing(growing) => growing,
     };
+    let packed = context.packed;
     let y = Tensor::empty_like(q);
+    let begins = packed.starts().iter().all(|start| *start == 0);
+    if begins {
+        for batch in &*context.batches {
+            let _ = heads.forward([q, k, v], &y, batch);
+        }
+    }
     let mut offset = 0;
     for ((&length, &start), &place) in
         packed.lengths().iter().zip(packed.starts()).zip(packed.places())
@@ -255,24 +255,22 @@ fn cached(
         let run = Run { offset, count: 1, length };
         let [new_k, new_v] = [k, v].map(|x| heads.view(x, heads.key_value, run));
         let (keys, values) = cache.extend(layer, place, start, &new_k, &new_v);
-        let mask = cached_mask(heads, start, length, q);
-        let causal = mask.is_none() && start == 0 && length > 1;
-        let qr = heads.view(q, heads.query, run);
-        let gqa = heads.query != heads.key_value;
-        let out = Tensor::scaled_dot_product_attention(
-            &qr,
-            &keys,
-            &values,
-            mask,
-            0.0,
-            causal,
-            heads.scale,
-            gqa,
-        );
-        heads.view(&y, heads.query, run).copy_(&out);
+        if !begins {
+            let y = heads.view(&y, heads.query, run);
+            continuation(&heads.view(q, heads.query, run), [&keys, &values], heads, start, &y);
+        }
         offset += length;
     }
     y
+}
+
+/// Attention of `q [1, H, length, C]` to the `start + length` tokens that are cached, into `y`.
+fn continuation(q: &Tensor, [k, v]: [&Tensor; 2], heads: Heads, start: i64, y: &Tensor) {
+    let mask = cached_mask(heads, start, q.size()[2], q);
+    let causal = mask.is_none() && start == 0 && q.size()[2] > 1;
+    let gqa = heads.query != heads.key_value;
+    let out = Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, heads.scale, gqa);
+    y.shallow_clone().copy_(&out);
 }
 
 /// What a continuation may see: `[length, start + length]`; `None` where causality alone decides.

@@ -13,6 +13,9 @@ use crate::tape::{Mode, Tape, Var};
 
 /// Elements of a chunk's logits.
 const CHUNK_ELEMENTS: i64 = 16 << 20;
+/// Rows of a bf16 product on a CPU are filled up to a multiple of this: oneDNN compiles code for each
+/// number of rows that it meets, and keeps it.
+const ROUND: i64 = 32;
 
 /// What the model should predict, and how much each prediction counts.
 #[derive(Debug)]
@@ -66,11 +69,14 @@ pub fn loss<'m>(tape: &Tape<'m>, h: &Var<'m>, matrix: &'m Weight, targets: &Targ
     let wanted = tape.wants(&[h], matrix.trained().is_some());
     let dh = wanted.then(|| Tensor::empty_like(h.tensor()));
     let loss = in_chunks(targets, weight.size()[0], |start, rows, chunk| {
-        let part = h.tensor().narrow(0, start, rows);
-        let probabilities = chunk.run(&part.matmul(&weight.tr()), wanted)?;
-        let dlogits = probabilities.to_kind(kind);
+        let part = filled(h.tensor().narrow(0, start, rows));
+        let fill = part.size()[0] - rows;
+        let logits = part.matmul(&weight.tr());
+        let probabilities = chunk.run(&logits.narrow(0, 0, rows), wanted)?;
+        // Only the kernels take rows that are filled up, and they write over the logits.
+        let dlogits = if fill > 0 { logits } else { probabilities.to_kind(kind) };
         if let Some(dh) = &dh {
-            dh.narrow(0, start, rows).copy_(&dlogits.matmul(&weight));
+            dh.narrow(0, start, rows).copy_(&dlogits.matmul(&weight).narrow(0, 0, rows));
         }
         if let Some(param) = matrix.trained() {
             param.accumulate(&dlogits.tr().matmul(&part));
@@ -82,6 +88,16 @@ pub fn loss<'m>(tape: &Tape<'m>, h: &Var<'m>, matrix: &'m Weight, targets: &Targ
         tape.record(move |grads| grads.add_owned(slot, dh));
     }
     loss
+}
+
+/// `x [rows, D]` with rows of zeros added up to a multiple of [`ROUND`], where that is of use. What is made
+/// of them does not reach the parameters: it is cut off, or multiplied by these zeros.
+fn filled(x: Tensor) -> Tensor {
+    if x.kind() != Kind::BFloat16 || !kernels::supports(&x) {
+        return x;
+    }
+    let fill = (ROUND - x.size()[0] % ROUND) % ROUND;
+    if fill == 0 { x } else { x.constant_pad_nd([0, 0, 0, fill]) }
 }
 
 /// The same under a head that carries an adapter: all logits exist at once.
@@ -156,7 +172,7 @@ fn in_chunks(
 ) -> Loss {
     let count = targets.ids.size()[0];
     let device = targets.ids.device();
-    let size = (CHUNK_ELEMENTS / vocabulary).max(16);
+    let size = (CHUNK_ELEMENTS / vocabulary / ROUND * ROUND).max(ROUND);
     let mut chunk = Chunk {
         ids: Tensor::new(),
         weights: None,

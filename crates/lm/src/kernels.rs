@@ -22,7 +22,8 @@ unsafe extern "C" {
     fn anneal_gated_backward(kind: c_int, gelu: c_int, dy: *const c_void, gate: *const c_void, up: *const c_void, dgate: *mut c_void, dup: *mut c_void, count: i64);
     fn anneal_rope(kind: c_int, x: *const c_void, stride: i64, cos: *const c_void, sin: *const c_void, y: *mut c_void, rows: i64, heads: i64, dim: i64, half: i64, sign: f32);
     fn anneal_cross_entropy(kind: c_int, logits: *mut c_void, targets: *const c_void, weights: *const c_void, scale: f32, losses: *mut c_void, correct: *mut c_void, rows: i64, n: i64, wanted: c_int);
-    fn anneal_repeat_heads(kind: c_int, x: *const c_void, stride: i64, y: *mut c_void, rows: i64, heads: i64, dim: i64, times: i64);
+    fn anneal_gather_heads(kind: c_int, x: *const c_void, stride: i64, starts: *const i64, lengths: *const i64, y: *mut c_void, n: i64, length: i64, heads: i64, dim: i64, times: i64);
+    fn anneal_scatter_heads(kind: c_int, x: *const c_void, starts: *const i64, lengths: *const i64, y: *mut c_void, n: i64, length: i64, heads: i64, dim: i64, times: i64);
 }
 
 /// Whether the kernels can take this tensor, which LibTorch's autograd must not be following.
@@ -208,16 +209,81 @@ pub(crate) fn cross_entropy(
     (losses.sum(Kind::Double).to_kind(Kind::Float), correct.sum(Kind::Int64))
 }
 
-/// `x [T, G·dim]` with each head `times` times side by side: `[T, G·times·dim]`.
-pub(crate) fn repeat_heads(x: &Tensor, dim: i64, times: i64) -> Tensor {
-    let (x, [rows, width]) = (dense_rows(x), matrix(x));
-    assert_eq!(width % dim, 0, "rows are whole heads");
-    let y = Tensor::empty([rows, width * times], (x.kind(), x.device()));
-    // SAFETY: `x` has rows of `width` elements `stride(0)` apart, `y` is dense `[rows, width·times]`.
+/// Where sequences lie in a `[T, …]` tensor, and the rows that each is given in a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    /// First row of each sequence.
+    pub(crate) starts: &'a [i64],
+    /// Rows of each sequence, at most `length`.
+    pub(crate) lengths: &'a [i64],
+    pub(crate) length: i64,
+}
+
+impl Rows<'_> {
+    /// The kernels rely on what is checked here.
+    fn check(self, tokens: i64) -> i64 {
+        assert_eq!(self.starts.len(), self.lengths.len(), "a length for each sequence");
+        let inside = |(start, length): (&i64, &i64)| {
+            *start >= 0 && (0..=self.length).contains(length) && start + length <= tokens
+        };
+        assert!(self.starts.iter().zip(self.lengths).all(inside), "sequences lie in the tensor");
+        self.starts.len() as i64
+    }
+}
+
+/// Sequences of `x [T, G·dim]` as a batch `[n·length, G·times·dim]`, each filled up with zeros and each
+/// head `times` times side by side.
+pub(crate) fn gather_heads(x: &Tensor, rows: Rows<'_>, dim: i64, times: i64) -> Tensor {
+    let (x, [tokens, width], n) = (dense_rows(x), matrix(x), rows.check(x.size()[0]));
+    assert_eq!((width % dim, tokens), (0, x.size()[0]), "rows are whole heads");
+    let y = Tensor::empty([n * rows.length, width * times], (x.kind(), x.device()));
+    let (starts, lengths) = (rows.starts.as_ptr(), rows.lengths.as_ptr());
+    let (kind, stride, heads) = (kind(&x), x.stride()[0], width / dim);
+    // SAFETY: `x` has `T` rows of `width` elements `stride` apart, in which every sequence lies; `y` is dense
+    // `[n·length, width·times]`.
     unsafe {
-        anneal_repeat_heads(kind(&x), at(&x), x.stride()[0], at(&y), rows, width / dim, dim, times);
+        anneal_gather_heads(
+            kind,
+            at(&x),
+            stride,
+            starts,
+            lengths,
+            at(&y),
+            n,
+            rows.length,
+            heads,
+            dim,
+            times,
+        );
     }
     y
+}
+
+/// The way back: writes the sequences' rows of `x [n·length, G·times·dim]` into `y [T, G·dim]`, the copies of
+/// a head added up.
+pub(crate) fn scatter_heads(x: &Tensor, rows: Rows<'_>, dim: i64, times: i64, y: &Tensor) {
+    let (x, [batch, width], [tokens, own]) = (dense(x), matrix(x), matrix(y));
+    let n = rows.check(tokens);
+    assert!(y.is_contiguous() && y.kind() == x.kind(), "the target was made for this call");
+    assert_eq!((batch, width), (n * rows.length, own * times), "a batch of these sequences");
+    assert_eq!(own % dim, 0, "rows are whole heads");
+    let (starts, lengths) = (rows.starts.as_ptr(), rows.lengths.as_ptr());
+    // SAFETY: `x` is dense `[n·length, own·times]`, `y` is dense `[T, own]`, every sequence lies in it, and
+    // no two of a pack overlap.
+    unsafe {
+        anneal_scatter_heads(
+            kind(&x),
+            at(&x),
+            starts,
+            lengths,
+            at(y),
+            n,
+            rows.length,
+            own / dim,
+            dim,
+            times,
+        );
+    }
 }
 
 fn kind(x: &Tensor) -> c_int {

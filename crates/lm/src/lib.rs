@@ -5,6 +5,7 @@
 //! files know nothing of LoRA, precision, training or serving.
 
 pub mod adapters;
+mod allocator;
 pub mod attention;
 pub mod chat;
 pub mod config;

@@ -15,8 +15,9 @@ const PREPARED: &str = "ANNEAL_PREPARED";
 /// - `OMP_WAIT_POLICY=PASSIVE`: by default the threads of OpenMP spin while they wait, and a busy
 ///   machine then slows training down by more than ten times.
 /// - `OMP_NUM_THREADS`: what the cgroup's quota and the affinity allow; OpenMP looks only at the latter.
-/// - `GLIBC_TUNABLES`: memory freed by one step is kept for the next, and not returned to the system
-///   and asked for again page by page; large pages are asked for.
+/// - `MALLOC_CONF`: memory freed by one step is kept for the next, and not returned to the system and
+///   asked for again page by page; one arena for all threads, as tensors
+///   are made by one.
 pub fn prepare() {
     quiet_caught_panics();
     if std::env::var_os(PREPARED).is_some() {
@@ -39,13 +40,12 @@ pub fn prepare() {
 }
 
 fn settings() -> [(&'static str, OsString); 3] {
-    // 32 MiB is the largest threshold that glibc takes; above it, blocks are mapped one by one.
-    let malloc = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824:\
-                  glibc.malloc.hugetlb=1";
+    let malloc = "metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1,\
+                  oversize_threshold:0,narenas:1";
     [
         ("OMP_WAIT_POLICY", "PASSIVE".into()),
         ("OMP_NUM_THREADS", available_threads().to_string().into()),
-        ("GLIBC_TUNABLES", malloc.into()),
+        ("MALLOC_CONF", malloc.into()),
     ]
 }
 
