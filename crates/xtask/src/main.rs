@@ -47,7 +47,7 @@ enum Task {
         #[command(subcommand)]
         what: cluster::What,
     },
-    /// Measure against the Python peer
+    /// Measure against peers: training, and the operator under load
     Bench {
         #[command(subcommand)]
         which: bench::Which,
