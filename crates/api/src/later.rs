@@ -17,7 +17,6 @@ const LATER: &[(&str, &str)] = &[
     ),
     ("spec.evaluation.gate", "remove it: compare the scores that the run prints"),
     ("spec.baseModel.volume", "use `path`, `image` or `huggingFace`"),
-    ("spec.baseModel.huggingFace.tokenSecret", "set HF_TOKEN in the environment"),
     ("pullSecret", "set it once for all images of data, as `data.pullSecret`"),
     ("urls", "download the files and use `path`"),
     ("volume", "use `path` or `image`"),

@@ -268,8 +268,11 @@ pub struct EarlyStopping {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Checkpoints {
-    /// Steps between two checkpoints; 0 is only when the run is stopped.
+    /// Steps between two checkpoints; 0 is not by steps.
     pub every_steps: u64,
+    /// Seconds after which one is written in any case; 0 is not by time.
+    #[serde(default)]
+    pub every_seconds: u64,
     /// How many are kept, beside the best one.
     pub keep: usize,
 }

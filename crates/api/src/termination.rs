@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
-use crate::workspace::{AdapterStatus, Progress, Resolved, Score};
+use crate::workspace::{AdapterStatus, CheckpointStatus, Progress, Resolved, Score};
 
 /// Most bytes that the kubelet keeps of a termination message.
 pub const MAX_TERMINATION_MESSAGE: usize = 4096;
@@ -47,6 +47,18 @@ pub struct TrainerStatus {
     pub stage: Stage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The step that an earlier attempt's checkpoint let this one begin after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<u64>,
+    /// The newest checkpoint in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+    /// The last thing that a user should know and that does not end the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// Seconds since the last sign of work: a step, a batch of answers, a part of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
 }
 
 /// The termination message.
@@ -71,6 +83,9 @@ pub struct Termination {
     /// Scores on the test examples.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evaluation: Vec<Score>,
+    /// The newest checkpoint in the registry, where the run is not done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
     /// What was pushed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,

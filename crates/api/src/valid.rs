@@ -12,6 +12,7 @@ use crate::run_spec::{
     Columns, Device, Duplicates, EarlyStopping, Format, LoraBias, Method, Metric, Overlong,
     Precision, PromptTemplate, Schedule,
 };
+use crate::workspace::CheckpointPlace;
 
 /// A validated `FineTuneWorkspace`.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +41,8 @@ pub struct Workspace {
 pub struct Limits {
     pub deadline: Option<Duration>,
     pub retries: u32,
+    /// Longest time without a sign of work.
+    pub stall: Duration,
     pub ttl_after_finished: Option<Duration>,
 }
 
@@ -49,6 +52,8 @@ pub struct Secrets {
     pub pull_model: Option<String>,
     pub pull_data: Option<String>,
     pub push: Option<String>,
+    /// Its key `token` is sent to the Hugging Face hub.
+    pub hub: Option<String>,
 }
 
 /// Where the base model comes from.
@@ -168,7 +173,9 @@ pub struct Evaluation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoints {
     pub every_steps: Option<u64>,
+    pub every: Option<Duration>,
     pub keep: Option<u32>,
+    pub to: CheckpointPlace,
 }
 
 /// The machine that the run may use.

@@ -11,7 +11,9 @@ mod training;
 use std::path::PathBuf;
 
 use crate::fault::Fault;
-use crate::names::{HubRepository, ImageReference, NameError, WorkspaceName, parse_bytes};
+use crate::names::{
+    HubRepository, ImageReference, NameError, WorkspaceName, parse_bytes, parse_duration,
+};
 use crate::run_spec::{Device, EarlyStopping, Method};
 use crate::schema;
 use crate::valid::{Checkpoints, Compute, ModelSource, Output, Workspace};
@@ -33,7 +35,7 @@ pub fn validate(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
     let hyperparameters = training::hyperparameters(spec.hyperparameters.as_ref(), &mut faults);
     let evaluation = data::evaluation(spec, &mut faults);
     let early_stopping = early_stopping(spec, &mut faults);
-    let checkpoints = spec.checkpoints.clone().unwrap_or_default();
+    let checkpoints = checkpoints(spec.checkpoints.as_ref(), &mut faults);
     let compute = compute(spec.compute.as_ref(), &mut faults);
     let output = output(spec.output.as_ref(), &mut faults);
     let limits = cluster::limits(spec.limits.as_ref(), &mut faults);
@@ -52,10 +54,7 @@ pub fn validate(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
                 hyperparameters,
                 evaluation,
                 early_stopping,
-                checkpoints: Checkpoints {
-                    every_steps: checkpoints.every_steps,
-                    keep: checkpoints.keep,
-                },
+                checkpoints,
                 compute,
                 output,
                 limits,
@@ -156,6 +155,17 @@ fn early_stopping(spec: &FineTuneWorkspaceSpec, faults: &mut Faults) -> Option<E
         patience: raw.patience.unwrap_or(3),
         min_delta: raw.min_delta.unwrap_or(0.0),
     })
+}
+
+fn checkpoints(raw: Option<&workspace::CheckpointsSpec>, faults: &mut Faults) -> Checkpoints {
+    let raw = raw.cloned().unwrap_or_default();
+    let every = raw.every.as_deref();
+    Checkpoints {
+        every_steps: raw.every_steps,
+        every: every.and_then(|text| faults.name("spec.checkpoints.every", parse_duration(text))),
+        keep: raw.keep,
+        to: raw.to.unwrap_or_default(),
+    }
 }
 
 fn compute(raw: Option<&workspace::ComputeSpec>, faults: &mut Faults) -> Compute {

@@ -23,10 +23,13 @@ pub use crate::run_spec::{
 };
 pub use data::{ColumnsSpec, DataSpec, TemplateSpec};
 pub use limits::LimitsSpec;
-pub use run::{CheckpointsSpec, ComputeSpec, EarlyStoppingSpec, EvaluationSpec, OutputSpec};
+pub use run::{
+    CheckpointPlace, CheckpointsSpec, ComputeSpec, EarlyStoppingSpec, EvaluationSpec, OutputSpec,
+};
 pub use source::{DataSource, HeldOutSource, HuggingFaceRepository, ModelSource};
 pub use status::{
-    AdapterStatus, Attempt, FineTuneWorkspaceStatus, Phase, Progress, Resolved, Score,
+    AdapterStatus, Attempt, CheckpointStatus, FineTuneWorkspaceStatus, Phase, Progress, Resolved,
+    Score,
 };
 pub use training::{AdapterSpec, FullSpec, HyperparametersSpec, LoraSpec, MethodSpec, SftSpec};
 

@@ -2,13 +2,13 @@
 //! Face hub. What is fetched is kept in the cache and named by what it is, so that it is fetched once.
 
 mod adapter;
-mod hub;
 mod registry;
 
 use std::path::{Path, PathBuf};
 
 use api::Fault;
 use api::names::{HubRepository, ImageReference};
+use api::run_spec::BaseModel;
 use api::valid::{DataSource, HeldOut, ModelSource, Workspace};
 use oci::Root;
 
@@ -53,7 +53,7 @@ pub(crate) fn model(
             digest: None,
         }),
         ModelSource::Image(image) => image_model(&image.to_string(), registry, tell),
-        ModelSource::HuggingFace(repository) => hub::fetch(repository, tell),
+        ModelSource::HuggingFace(repository) => hub_model(repository, tell),
     }
 }
 
@@ -67,12 +67,19 @@ pub(crate) fn named_model(
         let (id, revision) = rest.rsplit_once('@').unwrap_or((rest, "main"));
         let repository = HubRepository::parse(id, revision)
             .map_err(|error| Failure::configuration(error.message).with_hint(error.hint))?;
-        return hub::fetch(&repository, tell);
+        return hub_model(&repository, tell);
     }
     if Path::new(name).exists() || !is_image(name) {
         return model(&ModelSource::Path(name.into()), registry, tell);
     }
     image_model(name, registry, tell)
+}
+
+fn hub_model(repository: &HubRepository, tell: Tell<'_>) -> Result<LocalModel, Failure> {
+    let fetched = trainer_image::hub::fetch(repository, tell);
+    let BaseModel { path, reference, digest } =
+        fetched.map_err(|error| Failure::new(error.class, error.message).with_hint(error.hint))?;
+    Ok(LocalModel { path, reference, digest })
 }
 
 /// Whether a text that is no path here names an image: `oci:…`, or a registry's host first.

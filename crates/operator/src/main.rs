@@ -59,6 +59,9 @@ pub(crate) struct Options {
     /// Registries that are spoken to over http, as host:port
     #[arg(long, env = "ANNEAL_PLAIN_HTTP", value_delimiter = ',')]
     plain_http: Vec<String>,
+    /// The server that repositories of the Hugging Face hub come from
+    #[arg(long, env = "HF_ENDPOINT")]
+    hub_endpoint: Option<String>,
     /// Workspaces that are worked on at the same time
     #[arg(long, env = "ANNEAL_WORKERS", default_value_t = 8)]
     workers: u16,

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt as _};
-use plan::{Observed, Questions, RegistryAnswer, SecretState, names, questions};
+use plan::{Observed, Questions, RegistryAnswer, SecretKind, SecretState, names, questions};
 use tracing::debug;
 
 use crate::context::Ctx;
@@ -45,8 +45,8 @@ pub(crate) async fn observe(
     };
     let namespace = workspace.namespace().unwrap_or_default();
     let Questions { secrets, adapter, trainer, refused } = questions(workspace, &observed);
-    for name in secrets {
-        let state = secret_state(ctx, &namespace, &name).await?;
+    for (name, kind) in secrets {
+        let state = secret_state(ctx, &namespace, &name, kind).await?;
         observed.secrets.insert(name, state);
     }
     if let Some(job) = refused {
@@ -88,12 +88,24 @@ async fn secret(ctx: &Ctx, namespace: &str, name: &str) -> Result<Option<Secret>
         .map_err(|source| ObserveError::Secret { name: name.to_owned(), source: Box::new(source) })
 }
 
-/// Whether a secret can be a login; says nothing of what it holds.
-async fn secret_state(ctx: &Ctx, namespace: &str, name: &str) -> Result<SecretState, ObserveError> {
+/// Whether a secret can be what it is named for; says nothing of what it holds.
+async fn secret_state(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+    kind: SecretKind,
+) -> Result<SecretState, ObserveError> {
     let Some(secret) = secret(ctx, namespace, name).await? else {
         return Ok(SecretState::Missing);
     };
     let malformed = |why: &str| Ok(SecretState::Malformed(why.to_owned()));
+    if kind == SecretKind::HubToken {
+        let token = secret.data.as_ref().and_then(|data| data.get("token"));
+        return match token {
+            Some(token) if !token.0.is_empty() => Ok(SecretState::Usable),
+            _ => malformed("it has no key `token`"),
+        };
+    }
     let Some(value) = secret.data.as_ref().and_then(|data| data.get(".dockerconfigjson")) else {
         return malformed("it has no key `.dockerconfigjson`");
     };

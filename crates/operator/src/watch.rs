@@ -69,6 +69,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             trainer_image: options.trainer_image,
             image_pull_secrets: options.image_pull_secrets,
             plain_http: options.plain_http,
+            hub_endpoint: options.hub_endpoint,
         },
         metrics: metrics.clone(),
         children: Children { jobs, pods, config_maps },

@@ -12,11 +12,6 @@ pub(crate) fn cluster_faults(workspace: &Workspace) -> Vec<Fault> {
         let hint = "use `image`: push the folder with `anneal push`, or any tool that makes images";
         faults.push(fault("spec.baseModel.path", "a path has no meaning in a cluster", hint));
     }
-    if matches!(workspace.base_model, valid::ModelSource::HuggingFace(_)) {
-        let message = "is not fetched in a cluster by this version";
-        let hint = "use `image`: `anneal push` makes one of a folder from the hub";
-        faults.push(fault("spec.baseModel.huggingFace", message, hint));
-    }
     let held_out = |held_out: &valid::HeldOut| match held_out {
         valid::HeldOut::Source(source) => Some(source.clone()),
         valid::HeldOut::None | valid::HeldOut::Fraction(_) => None,
@@ -40,21 +35,24 @@ pub(crate) fn cluster_faults(workspace: &Workspace) -> Vec<Fault> {
 
 /// Secrets that are missing or malformed, with the fields that name them.
 pub(crate) fn secrets(workspace: &Workspace, observed: &Observed) -> Vec<Fault> {
-    let valid::Secrets { pull_model, pull_data, push } = &workspace.secrets;
+    const DOCKER: &str = "create it in the workspace's namespace: \
+                          `kubectl create secret docker-registry NAME --docker-server=… \
+                          --docker-username=… --docker-password=…`";
+    const TOKEN: &str = "create it in the workspace's namespace: \
+                         `kubectl create secret generic NAME --from-literal=token=…`";
+    let valid::Secrets { pull_model, pull_data, push, hub } = &workspace.secrets;
     let named = [
-        ("spec.baseModel.pullSecret", pull_model),
-        ("spec.data.pullSecret", pull_data),
-        ("spec.output.pushSecret", push),
+        ("spec.baseModel.pullSecret", pull_model, DOCKER),
+        ("spec.data.pullSecret", pull_data, DOCKER),
+        ("spec.output.pushSecret", push, DOCKER),
+        ("spec.baseModel.huggingFace.tokenSecret", hub, TOKEN),
     ];
     let mut faults = Vec::new();
-    for (field, name) in named {
+    for (field, name, hint) in named {
         let Some(name) = name else { continue };
         match observed.secrets.get(name) {
             None | Some(SecretState::Usable) => {}
             Some(SecretState::Missing) => {
-                let hint = "create it in the workspace's namespace: \
-                            `kubectl create secret docker-registry NAME --docker-server=… \
-                            --docker-username=… --docker-password=…`";
                 let message = format!("there is no secret `{name}` in the workspace's namespace");
                 faults.push(fault(field, message, hint));
             }

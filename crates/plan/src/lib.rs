@@ -30,7 +30,7 @@ pub use decide::{Happening, Next, Plan, Removal, plan};
 pub use histogram::{Bucket, histogram};
 pub use inputs::{Inputs, Sources, data_block, seed};
 pub use names::workspace_revision;
-pub use observed::{Observed, RegistryAnswer, SecretState, Settings};
+pub use observed::{Observed, RegistryAnswer, SecretKind, SecretState, Settings};
 pub use questions::{Questions, questions};
 pub use render::Object;
 pub use resolve::{Choice, Estimate, Resolved, resolve};

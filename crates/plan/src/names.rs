@@ -58,6 +58,7 @@ pub fn workspace_revision(spec: &FineTuneWorkspaceSpec) -> String {
     });
     for (block, field) in [
         ("/baseModel", "pullSecret"),
+        ("/baseModel/huggingFace", "tokenSecret"),
         ("/data", "pullSecret"),
         ("/hyperparameters", "microBatchTokens"),
         ("/hyperparameters", "activationCheckpointing"),

@@ -50,6 +50,18 @@ pub struct Settings {
     /// Registries that are spoken to without TLS, as `host:port`.
     #[serde(default)]
     pub plain_http: Vec<String>,
+    /// The server that repositories of the Hugging Face hub come from; the hub itself when unset.
+    #[serde(default)]
+    pub hub_endpoint: Option<String>,
+}
+
+/// What a secret has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// Docker's configuration, in the key `.dockerconfigjson`.
+    Docker,
+    /// A token of the Hugging Face hub, in the key `token`.
+    HubToken,
 }
 
 /// A secret that a spec names. What it holds never leaves the operator's `observe`.

@@ -4,15 +4,15 @@ use api::workspace::AdapterStatus;
 use api::{FineTuneWorkspace, valid, validate};
 
 use crate::names::Run;
-use crate::observed::Observed;
+use crate::observed::{Observed, SecretKind};
 use crate::phase::report;
 use crate::seen::{self, JobState, Seen};
 
 /// What [`crate::plan`] would like to know beside the workspace's own objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Questions {
-    /// Secrets whose form matters now: Docker's configuration in the key `.dockerconfigjson`.
-    pub secrets: Vec<String>,
+    /// Secrets whose form matters now, and what each has to hold.
+    pub secrets: Vec<(String, SecretKind)>,
     /// The adapter that the registry is to be asked for, and the secret to ask with.
     pub adapter: Option<(AdapterStatus, Option<String>)>,
     /// Address of the trainer that may tell its progress.
@@ -45,7 +45,9 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
     questions
 }
 
-fn secrets(named: &valid::Secrets) -> Vec<String> {
-    let valid::Secrets { pull_model, pull_data, push } = named;
-    [pull_model, pull_data, push].into_iter().flatten().cloned().collect()
+fn secrets(named: &valid::Secrets) -> Vec<(String, SecretKind)> {
+    let valid::Secrets { pull_model, pull_data, push, hub } = named;
+    let docker = [pull_model, pull_data, push].map(|name| (name, SecretKind::Docker));
+    let all = docker.into_iter().chain([(hub, SecretKind::HubToken)]);
+    all.filter_map(|(name, kind)| Some((name.clone()?, kind))).collect()
 }

@@ -1,12 +1,14 @@
 //! The objects that should exist, one function and one file for each kind.
 
 mod config_map;
+mod hub;
 mod job;
 mod pod;
 
 pub use pod::PORT;
 
 use api::Workspace;
+use api::workspace::Resolved;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use serde_json::Value;
 
 use crate::names::{Role, Run};
 use crate::observed::Observed;
-use crate::phase::Phase;
+use crate::phase::{Phase, report};
 use crate::seen::{JobState, Seen, state};
 
 /// An object to be applied.
@@ -32,6 +34,17 @@ pub(crate) struct Context<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) seen: &'a Seen<'a>,
     pub(crate) observed: &'a Observed,
+}
+
+impl Context<'_> {
+    /// What preflight found out: its own word, or the status's where its Job is gone.
+    fn resolved(&self) -> Option<Resolved> {
+        let report = self.seen.preflight.and_then(|job| report(job, self.seen));
+        let status = self.run.raw.status.as_ref();
+        report
+            .and_then(|report| report.resolved)
+            .or_else(|| status.and_then(|status| status.resolved.clone()))
+    }
 }
 
 /// The objects that should exist and do not, or differ from what they should be, in the order in which

@@ -15,7 +15,7 @@ use crate::data::LoaderState;
 use crate::files::{self, FileError};
 
 const MANIFEST: &str = "manifest.json";
-const STATE: &str = "state.json";
+pub(crate) const STATE: &str = "state.json";
 const UNFINISHED: &str = "unfinished-";
 const VERSION: u32 = 1;
 
@@ -99,7 +99,12 @@ impl Checkpoints {
 
     /// Where the checkpoint after `step` steps is.
     pub fn path(&self, step: u64) -> PathBuf {
-        self.root.join(format!("step-{step:08}"))
+        self.root.join(Self::name(step))
+    }
+
+    /// The folder's name of the checkpoint after `step` steps.
+    pub fn name(step: u64) -> String {
+        format!("step-{step:08}")
     }
 
     /// Writes a checkpoint: `write` puts the tensors into the folder that it is given. Older ones

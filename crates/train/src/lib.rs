@@ -21,6 +21,7 @@ pub mod run_dir;
 pub mod runtime;
 pub mod schedule;
 pub mod session;
+pub mod snapshot;
 pub mod tensors;
 mod trainer;
 

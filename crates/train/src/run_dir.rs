@@ -14,7 +14,9 @@ use crate::event::{Compared, Finished, Sample};
 use crate::files::{self, FileError};
 use crate::session::{ADAPTER, WEIGHTS};
 
-const SPEC: &str = "run.json";
+pub(crate) const SPEC: &str = "run.json";
+pub(crate) const EVENTS: &str = "events.jsonl";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 const OUTCOME: &str = "outcome.json";
 const LOCK: &str = "run.lock";
 
@@ -45,7 +47,8 @@ pub struct Outcome {
 impl RunDir {
     /// Finds the folder for `spec`: the one it names, or one inside it where another run, of another
     /// specification, is already there. Where the run was begun before, how it was cut to fit into
-    /// memory is taken over from then, since that decides the last bits of the losses.
+    /// memory is taken over from then, since that decides the last bits of the losses; unless it is
+    /// to take less memory now, as after it ran out of it.
     pub fn open(spec: &RunSpec) -> Result<Self, RunError> {
         let identity = identity(spec);
         let named = &spec.output.dir;
@@ -62,11 +65,11 @@ impl RunDir {
             }
             files::create_folder(&path)?;
             let lock = lock(&path)?;
-            let mut spec = spec.clone();
-            if let Some(stored) = stored {
-                spec.training.micro_batch_tokens = stored.training.micro_batch_tokens;
-                spec.training.activation_checkpointing = stored.training.activation_checkpointing;
-            } else {
+            let spec = match &stored {
+                Some(stored) => cut_as_before(spec.clone(), stored),
+                None => spec.clone(),
+            };
+            if stored.is_none_or(|stored| stored.training != spec.training) {
                 let text = serde_json::to_vec_pretty(&spec).expect("a run specification is JSON");
                 files::write_atomic(&path.join(SPEC), &text)?;
             }
@@ -88,12 +91,12 @@ impl RunDir {
     }
 
     pub fn events(&self) -> PathBuf {
-        self.path.join("events.jsonl")
+        self.path.join(EVENTS)
     }
 
     pub fn checkpoints(&self) -> Checkpoints {
         let keep = self.spec.checkpoints.keep;
-        Checkpoints::new(self.path.join("checkpoints"), self.identity.clone(), keep)
+        Checkpoints::new(self.path.join(CHECKPOINTS), self.identity.clone(), keep)
     }
 
     /// The folder of the result: the adapter's, or that of the whole model.
@@ -148,13 +151,22 @@ impl RunDir {
     }
 }
 
-/// SHA-256 over what decides the result: all but where it is written, what it runs on, and how it is
-/// cut to fit into memory.
-fn identity(spec: &RunSpec) -> String {
+/// The specification with the steps cut into micro-batches as they were, or smaller.
+fn cut_as_before(mut spec: RunSpec, stored: &RunSpec) -> RunSpec {
+    let (now, before) = (&mut spec.training, &stored.training);
+    now.micro_batch_tokens = now.micro_batch_tokens.min(before.micro_batch_tokens);
+    now.activation_checkpointing |= before.activation_checkpointing;
+    spec
+}
+
+/// SHA-256 over what decides the result: all but where it is written and how often it is saved, what
+/// it runs on, and how it is cut to fit into memory.
+pub(crate) fn identity(spec: &RunSpec) -> String {
     let mut value = serde_json::to_value(spec).expect("a run specification is JSON");
     if let Some(fields) = value.as_object_mut() {
         fields.remove("output");
         fields.remove("compute");
+        fields.remove("checkpoints");
     }
     for (part, field) in [
         ("baseModel", "path"),
@@ -179,7 +191,7 @@ pub fn folder_digest(folder: &Path) -> Result<String, FileError> {
     Ok(format!("sha256:{}", files::hex(&hasher.finalize())))
 }
 
-fn read_spec(path: &Path) -> Result<Option<RunSpec>, RunError> {
+pub(crate) fn read_spec(path: &Path) -> Result<Option<RunSpec>, RunError> {
     if !path.exists() {
         return Ok(None);
     }

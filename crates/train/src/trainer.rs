@@ -4,7 +4,7 @@ mod end;
 mod start;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::RunSpec;
 
@@ -69,6 +69,7 @@ fn run_in_folder(
         session: begun.session,
         state: begun.state,
         saved: begun.saved,
+        saved_at: Instant::now(),
         pace: Pace::default(),
     };
     training.run(events)?;
@@ -85,6 +86,8 @@ struct Training<'a> {
     state: State,
     /// The step of the last checkpoint.
     saved: Option<u64>,
+    /// When it was written, or this process began to train.
+    saved_at: Instant,
     pace: Pace,
 }
 
@@ -201,6 +204,7 @@ impl Training<'_> {
         self.state.events = events.sync()?;
         let path = self.checkpoints.save(&self.state, |folder| self.session.save(folder))?;
         self.saved = Some(self.state.step);
+        self.saved_at = Instant::now();
         events.emit(&Event::Saved { step: self.state.step, path })?;
         Ok(())
     }
@@ -237,13 +241,15 @@ impl Training<'_> {
         due && !self.data.validation.is_empty() && self.state.validated != Some(step)
     }
 
-    /// A checkpoint is due by the count of steps, at a new best, and at the end.
+    /// A checkpoint is due by the count of steps, by the time, at a new best, and at the end.
     fn checkpoint_is_due(&self) -> bool {
         let step = self.state.step;
-        let every = self.spec.checkpoints.every_steps;
+        let api::run_spec::Checkpoints { every_steps, every_seconds, .. } = self.spec.checkpoints;
         let best = self.state.best.is_some_and(|best| best.step == step);
-        let counted = every > 0 && step.is_multiple_of(every);
-        let due = step > 0 && (counted || best || self.is_complete());
+        let counted = every_steps > 0 && step.is_multiple_of(every_steps);
+        let timed =
+            every_seconds > 0 && self.saved_at.elapsed() >= Duration::from_secs(every_seconds);
+        let due = step > 0 && (counted || timed || best || self.is_complete());
         due && self.saved != Some(step)
     }
 

@@ -174,6 +174,36 @@ fn full_fine_tuning_resumes_too() {
 }
 
 #[test]
+fn a_run_that_goes_on_takes_smaller_micro_batches_and_no_larger_ones() {
+    // Dropout is drawn for each micro-batch.
+    let without_dropout = json!({"adapter": {"lora": {"dropout": 0.0}}});
+    let bench = Workbench::new();
+    let mut spec = bench.spec(&without_dropout);
+    let micro_batch = || -> usize {
+        let text = std::fs::read(bench.output().join("run.json")).unwrap();
+        let spec: api::RunSpec = serde_json::from_slice(&text).unwrap();
+        spec.training.micro_batch_tokens
+    };
+    run_until(&spec, |event| is_step(event, 4)).0.unwrap_err();
+    assert_eq!(micro_batch(), 64);
+    spec.training.micro_batch_tokens = 32;
+    let (outcome, events) = run_until(&spec, |event| is_step(event, 7));
+    outcome.unwrap_err();
+    assert_eq!((resumed_from(&events), micro_batch()), (Some(4), 32));
+    spec.training.micro_batch_tokens = 256;
+    let (outcome, events) = bench.run(&spec);
+    outcome.unwrap();
+    assert_eq!((resumed_from(&events), micro_batch()), (Some(7), 32));
+
+    let whole = Workbench::new();
+    whole.run(&whole.spec(&without_dropout)).0.unwrap();
+    let loss = |events: &[Event]| steps(events).iter().map(|step| step.loss).collect::<Vec<_>>();
+    for (expected, found) in loss(&whole.written()).iter().zip(loss(&bench.written())) {
+        assert!((expected - found).abs() < 1e-4 * expected, "{expected} and {found}");
+    }
+}
+
+#[test]
 fn a_folder_in_use_is_refused() {
     let bench = Workbench::new();
     let spec = bench.spec(&json!({}));

@@ -1,7 +1,10 @@
 //! What a finished run publishes: its result as an OCI image that says where it comes from. The
 //! trainer in a pod and `anneal run` on a laptop publish by this same code.
 
+pub mod checkpoints;
+pub mod hub;
 pub mod machine;
+pub mod message;
 pub mod pod;
 
 use std::collections::BTreeMap;

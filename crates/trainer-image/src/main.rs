@@ -11,10 +11,9 @@ use oci::{Options, Pushed, Target};
 use serde_json::{Value, json};
 use train::{ExitClass, Outcome};
 use trainer_image::pod::{self, Ended, Role};
-use trainer_image::{Origin, machine};
+use trainer_image::{Origin, machine, message};
 
-/// Kubernetes' own place for the message, of which it keeps 4 KiB, and the part of it for the cause.
-const MESSAGE: &str = "/dev/termination-log";
+/// The part of the message for the cause, in characters.
 const CAUSE_LIMIT: usize = 1000;
 
 /// Class, text and next step of a failure.
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
             (class.code(), row)
         }
     };
-    tell(&message);
+    message::write(&message.to_string());
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
@@ -51,7 +50,7 @@ fn in_pod(file: &Path) -> ExitCode {
             (class.code(), message)
         }
     };
-    write(&message.to_message());
+    message::write(&message.to_message());
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
@@ -100,18 +99,6 @@ fn succeeded(outcome: &Outcome, pushed: Option<&Pushed>) -> Value {
     let scores = outcome.compared.as_ref().map(|compared| &compared.rows);
     let pushed = pushed.map(|p| json!({"reference": p.target.to_string(), "digest": p.digest}));
     json!({"outcome": "succeeded", "adapter": pushed, "steps": outcome.finished.steps, "scores": scores})
-}
-
-/// Writes the termination message.
-fn tell(message: &Value) {
-    write(&message.to_string());
-}
-
-fn write(message: &str) {
-    let path = variable("ANNEAL_TERMINATION_LOG", MESSAGE);
-    if let Err(error) = std::fs::write(&path, message) {
-        tracing::warn!(%error, path, "cannot write the termination message");
-    }
 }
 
 fn variable(name: &str, default: &str) -> String {

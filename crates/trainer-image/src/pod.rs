@@ -1,23 +1,36 @@
-//! A workspace in a pod: what `anneal run` does on a laptop, with the sources mounted, the progress
-//! answered over HTTP and the end told in a termination message.
+//! A workspace in a pod: what `anneal run` does on a laptop, with the sources mounted or fetched, the
+//! progress answered over HTTP and the end told in a termination message.
 
+mod ended;
+mod metrics;
 mod mounts;
 mod progress;
+mod server;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use api::termination::{Stage, Termination};
-use api::workspace::{AdapterStatus, Resolved as Estimate, Score};
-use api::{DataFacts, Fault, MachineFacts, Workspace};
+use api::workspace::{AdapterStatus, CheckpointPlace, Resolved as Estimate, Score};
+use api::{DataFacts, MachineFacts, Workspace};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use oci::{Options, Target};
+use train::event::Event;
 use train::{ExitClass, Outcome};
 
 use crate::Origin;
+use crate::checkpoints::{Found, Pusher, Remote};
+pub use ended::Ended;
 use progress::Progress;
+
+/// Attempts to push the result, over about two minutes: registries are restarted.
+const PUSH_ATTEMPTS: u32 = 9;
+/// Between two pushes of checkpoints of a run that saves none by time.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_mins(10);
 
 /// What the pod is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,80 +41,138 @@ pub enum Role {
     Train,
 }
 
-/// Why the pod ends without having done its work: the exit class and the message.
-#[derive(Debug)]
-pub struct Ended {
-    pub class: ExitClass,
-    pub message: Termination,
-}
-
-impl Ended {
-    fn new(class: ExitClass, error: &dyn std::error::Error, hint: Option<String>) -> Self {
-        let message = Termination { message: chain(error), hint, ..Termination::default() };
-        Self { class, message }
-    }
-
-    fn faults(faults: Vec<Fault>) -> Self {
-        let message = format!("there are {} faults", faults.len());
-        let message = Termination { message, faults, ..Termination::default() };
-        Self { class: ExitClass::Configuration, message }
-    }
-
-    fn registry(error: &oci::Error) -> Self {
-        Self::new(crate::class(error), error, error.hint())
-    }
+/// A run that is decided, and where its result goes.
+struct Prepared {
+    workspace: Workspace,
+    data: DataFacts,
+    resolved: plan::Resolved,
+    target: Option<Target>,
+    options: Options,
 }
 
 /// Does the work of a pod. `file` is the workspace; the machine's facts are the caller's.
 pub fn run(role: Role, file: &Path, machine: MachineFacts) -> Result<Termination, Ended> {
-    let progress = Progress::default();
-    progress::serve(&progress).map_err(|error| Ended::new(ExitClass::Io, &error, None))?;
+    let progress = Progress::new();
+    let stop = stop_on_signal()?;
+    watch::start(&progress, &stop);
+    server::serve(&progress).map_err(|error| Ended::new(ExitClass::Io, &error, None))?;
+    let prepared = prepare(file, machine, &progress)?;
+    match role {
+        Role::Preflight => {
+            let resolved = Some(estimate(&prepared));
+            Ok(Termination { resolved, ..Termination::default() })
+        }
+        Role::Train => train(&prepared, &stop, &progress),
+    }
+}
+
+fn prepare(file: &Path, machine: MachineFacts, progress: &Progress) -> Result<Prepared, Ended> {
     let text =
         std::fs::read_to_string(file).map_err(|error| Ended::new(ExitClass::Io, &error, None))?;
     let (workspace, _) = api::load("workspace.yaml", &text).map_err(Ended::faults)?;
-    let (target, options) = output(&workspace)?;
+    let (target, options) = output(&workspace, progress)?;
     if let Some(target) = &target {
         oci::blocking::check_push(target, &options).map_err(|error| Ended::registry(&error))?;
     }
-    let (data, resolved) = resolve(&workspace, machine)?;
-    let estimate = Estimate {
+    let (data, resolved) = resolve(&workspace, machine, progress)?;
+    Ok(Prepared { workspace, data, resolved, target, options })
+}
+
+fn estimate(prepared: &Prepared) -> Estimate {
+    let Prepared { data, resolved, .. } = prepared;
+    let base_model = &resolved.run_spec.base_model;
+    Estimate {
         examples: data.train.examples,
         training_tokens: resolved.estimate.training_tokens,
         memory: resolved.estimate.memory_total,
         seconds: resolved.estimate.seconds,
-    };
-    if role == Role::Preflight {
-        return Ok(Termination { resolved: Some(estimate), ..Termination::default() });
+        base_model: Some(base_model.reference.clone()),
     }
-    let stop = stop_on_signal()?;
-    let spec = resolved.run_spec;
-    let outcome = train::run(&spec, &stop, &mut |event| {
+}
+
+/// Trains, or goes on where an earlier attempt was, and publishes.
+fn train(
+    prepared: &Prepared,
+    stop: &AtomicBool,
+    progress: &Progress,
+) -> Result<Termination, Ended> {
+    let spec = &prepared.resolved.run_spec;
+    let pusher = checkpoints(prepared, progress)?;
+    let result = train::run(spec, stop, &mut |event| {
+        if let (Event::Saved { step, path }, Some(pusher)) = (event, &pusher) {
+            pusher.saved(*step, path);
+        }
         progress.hear(event);
-        tracing::info!(event = %serde_json::to_string(event).unwrap_or_default());
-    })
-    .map_err(|error| Ended::new(error.class(), &error, error.hint()))?;
-    progress.stage(Stage::Publishing);
-    let origin = Origin { spec: &spec, data_digest: Some(&data.digest) };
-    let adapter = target.map(|target| {
-        let pushed = crate::publish(&outcome, &origin, &target, &options)?;
-        Ok(AdapterStatus {
-            image: pushed.target.to_string(),
-            digest: pushed.digest,
-            size: i64::try_from(pushed.size).ok(),
-        })
     });
-    let adapter = adapter.transpose().map_err(|error: oci::Error| Ended::registry(&error))?;
+    let ended = |ended: Ended| {
+        // The same data would be refused again; everything else is begun from here.
+        if let (true, Some(pusher)) = (ended.class != ExitClass::Configuration, &pusher) {
+            pusher.push_last();
+        }
+        ended.after(progress)
+    };
+    let outcome = result.map_err(|error| ended(Ended::new(error.class(), &error, error.hint())))?;
+    progress.stage(Stage::Publishing);
+    let start = Instant::now();
+    let adapter = publish(prepared, &outcome).map_err(|error| ended(Ended::registry(&error)))?;
+    let push_seconds = adapter.is_some().then(|| start.elapsed().as_secs_f64());
+    if let Some(pusher) = &pusher {
+        pusher.discard();
+    }
     let (evaluation, progress) = (scores(&outcome), progress.status().progress);
-    Ok(Termination { adapter, evaluation, progress, ..Termination::default() })
+    Ok(Termination { adapter, evaluation, progress, push_seconds, ..Termination::default() })
+}
+
+fn publish(prepared: &Prepared, outcome: &Outcome) -> Result<Option<AdapterStatus>, oci::Error> {
+    let Some(target) = &prepared.target else { return Ok(None) };
+    let options = Options { attempts: PUSH_ATTEMPTS, ..prepared.options.clone() };
+    let origin =
+        Origin { spec: &prepared.resolved.run_spec, data_digest: Some(&prepared.data.digest) };
+    let pushed = crate::publish(outcome, &origin, target, &options)?;
+    Ok(Some(AdapterStatus {
+        image: pushed.target.to_string(),
+        digest: pushed.digest,
+        size: i64::try_from(pushed.size).ok(),
+    }))
+}
+
+/// Brings back what an earlier attempt left in the registry, and sends there what this one saves.
+fn checkpoints(prepared: &Prepared, progress: &Progress) -> Result<Option<Pusher>, Ended> {
+    let spec = &prepared.resolved.run_spec;
+    let wanted = prepared.workspace.checkpoints.to == CheckpointPlace::Registry;
+    let target = prepared.target.as_ref().filter(|_| wanted);
+    let remote = target.and_then(|target| Remote::beside(target, spec, &prepared.options));
+    let Some(remote) = remote else { return Ok(None) };
+    let held = match remote.restore(spec).map_err(|error| Ended::registry(&error))? {
+        Found::Nothing => None,
+        Found::Restored(checkpoint) => {
+            progress.found(checkpoint.clone());
+            Some(checkpoint)
+        }
+        Found::Refused(why) => {
+            let message = format!("the checkpoint in the registry cannot be used: {why}");
+            progress.warn(message, Some("the run begins with its first step".to_owned()));
+            None
+        }
+    };
+    let every = match spec.checkpoints.every_seconds {
+        0 => CHECKPOINT_INTERVAL,
+        seconds => Duration::from_secs(seconds),
+    };
+    let progress = progress.clone();
+    let told = move |told| progress.pushed(told);
+    Ok(Some(Pusher::start(remote, &spec.output.dir, every, held, told)))
 }
 
 /// Where the adapter goes, and how its registry is spoken to.
-fn output(workspace: &Workspace) -> Result<(Option<Target>, Options), Ended> {
+fn output(workspace: &Workspace, progress: &Progress) -> Result<(Option<Target>, Options), Ended> {
     let image = workspace.output.image.as_ref();
     let plain = std::env::var("ANNEAL_PLAIN_HTTP").unwrap_or_default();
     let plain_http = image.is_some_and(|image| plain.split(',').any(|host| host == image.registry));
     let ca_file = std::env::var_os("ANNEAL_CA_FILE").map(PathBuf::from);
-    let options = Options { ca_file, plain_http, ..Options::default() };
+    let progress = progress.clone();
+    let on_event = Arc::new(move |_: &oci::Event| progress.is_at_work());
+    let options = Options { ca_file, plain_http, on_event, ..Options::default() };
     let target = image.map(|image| image.to_string().parse::<Target>()).transpose();
     let target = target.map_err(|error| Ended::registry(&oci::Error::Reference(error)))?;
     Ok((target, options))
@@ -111,10 +182,11 @@ fn output(workspace: &Workspace) -> Result<(Option<Target>, Options), Ended> {
 fn resolve(
     workspace: &Workspace,
     machine: MachineFacts,
+    progress: &Progress,
 ) -> Result<(DataFacts, plan::Resolved), Ended> {
     let configuration =
         |error: &dyn std::error::Error, hint| Ended::new(ExitClass::Configuration, error, hint);
-    let sources = mounts::sources(workspace);
+    let sources = mounts::sources(workspace, progress)?;
     let files = ModelFiles::open(&sources.base_model.path)
         .map_err(|error| configuration(&error, error.hint()))?;
     let model = train::model_facts(&files).map_err(|error| configuration(&error, error.hint()))?;
@@ -152,15 +224,4 @@ fn scores(outcome: &Outcome) -> Vec<Score> {
     let rows = outcome.compared.iter().flat_map(|compared| &compared.rows);
     rows.map(|row| Score { metric: row.metric.clone(), base: Some(row.base), tuned: row.tuned })
         .collect()
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

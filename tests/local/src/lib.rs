@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: a project in a folder of its own, and the `anneal` program as a
 //! user starts it.
 
+pub mod pod;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

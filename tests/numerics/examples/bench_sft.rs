@@ -159,7 +159,7 @@ fn spec(given: &HashMap<String, String>, rows: &Path) -> Result<RunSpec> {
             max_examples: 1,
             early_stopping: None,
         },
-        checkpoints: Checkpoints { every_steps: 0, keep: 1 },
+        checkpoints: Checkpoints { every_steps: 0, every_seconds: 0, keep: 1 },
         compute: Compute {
             device: Device::Cpu,
             threads: Some(number(given, "threads", 2.0)? as usize),

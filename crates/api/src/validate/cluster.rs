@@ -9,6 +9,8 @@ use crate::workspace::{FineTuneWorkspaceSpec, LimitsSpec};
 
 /// Retries of a workspace that states none.
 const RETRIES: u32 = 3;
+/// The stall limit of a workspace that states none.
+const STALL: Duration = Duration::from_mins(30);
 
 pub(super) fn limits(raw: Option<&LimitsSpec>, faults: &mut Faults) -> Limits {
     let raw = raw.cloned().unwrap_or_default();
@@ -18,6 +20,7 @@ pub(super) fn limits(raw: Option<&LimitsSpec>, faults: &mut Faults) -> Limits {
     Limits {
         deadline: duration("deadline", raw.deadline.as_ref()),
         retries: raw.retries.unwrap_or(RETRIES),
+        stall: duration("stall", raw.stall.as_ref()).unwrap_or(STALL),
         ttl_after_finished: duration("ttlAfterFinished", raw.ttl_after_finished.as_ref()),
     }
 }
@@ -32,6 +35,10 @@ pub(super) fn secrets(spec: &FineTuneWorkspaceSpec, faults: &mut Faults) -> Secr
         push: name(
             "spec.output.pushSecret",
             spec.output.as_ref().and_then(|output| output.push_secret.as_ref()),
+        ),
+        hub: name(
+            "spec.baseModel.huggingFace.tokenSecret",
+            spec.base_model.hugging_face.as_ref().and_then(|hub| hub.token_secret.as_ref()),
         ),
     }
 }

@@ -18,6 +18,11 @@ pub struct LimitsSpec {
     #[schemars(range(max = 100))]
     pub retries: Option<u32>,
 
+    /// Longest time that the trainer may show no sign of work, such as a step or a batch of answers.
+    /// After it the attempt is ended and counts as one that failed. `30m` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<String>,
+
     /// How long the finished pods and their logs are kept, such as `24h`. Until the workspace is deleted
     /// when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Toleration;
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Metric};
@@ -52,15 +53,36 @@ pub struct EarlyStoppingSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointsSpec {
-    /// Optimizer steps between two checkpoints; 0 is only when the run is stopped. When unset, about ten
-    /// times in a run.
+    /// Optimizer steps between two checkpoints; 0 is only when the run is stopped, unless `every` is
+    /// set. When unset, about ten times in a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every_steps: Option<u64>,
+
+    /// Time after which a checkpoint is written in any case, such as `10m`; also the least time between
+    /// two that go to the registry. 10 minutes when unset, 30 for `adapter.full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<String>,
 
     /// How many are kept, beside the best one. 2 when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub keep: Option<u32>,
+
+    /// Where they outlive a lost pod: `Registry`, as a tag of `output.image`'s repository that is
+    /// overwritten and is removed in the end, or `Folder`, which is lost with the pod. `Registry` when
+    /// unset. In a cluster only; a local run keeps them in its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<CheckpointPlace>,
+}
+
+/// Where checkpoints outlive a lost pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CheckpointPlace {
+    /// A tag of the output's repository.
+    #[default]
+    Registry,
+    /// The run's folder alone.
+    Folder,
 }
 
 /// The machine that the run may use.

@@ -29,7 +29,7 @@ pub struct ModelSource {
     pub pull_secret: Option<String>,
 }
 
-/// A repository on the Hugging Face hub. A token is read from `HF_TOKEN`. Local runs only.
+/// A repository on the Hugging Face hub. It is fetched by the run itself, at one commit.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HuggingFaceRepository {
@@ -41,6 +41,12 @@ pub struct HuggingFaceRepository {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub revision: Option<String>,
+
+    /// Secret in the workspace's namespace whose key `token` holds a token that may read the repository.
+    /// In a cluster only; a local run reads `HF_TOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub token_secret: Option<String>,
 }
 
 /// Files with examples: JSONL, JSON, CSV, TSV or Parquet, plain or with `.gz` or `.zst`, told by their

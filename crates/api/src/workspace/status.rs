@@ -97,6 +97,18 @@ pub struct AdapterStatus {
     pub size: Option<i64>,
 }
 
+/// A checkpoint in the registry, from which a run goes on that has lost its pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// Repository and tag.
+    pub image: String,
+    /// Digest of the manifest.
+    pub digest: String,
+    /// Optimizer steps that were taken.
+    pub step: u64,
+}
+
 /// What preflight found out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +121,9 @@ pub struct Resolved {
     pub memory: u64,
     /// Seconds of training, scoring and generation on the machine that preflight ran on.
     pub seconds: u64,
+    /// The base model, pinned: the commit that a branch stood for is the one that is trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
 }
 
 /// One score of generated answers.

@@ -39,6 +39,9 @@ fn for_trainer(context: &Context<'_>) -> FineTuneWorkspace {
     let raw = context.run.raw;
     let mut spec = raw.spec.clone();
     spec.base_model.pull_secret = None;
+    if let Some(hub) = &mut spec.base_model.hugging_face {
+        hub.token_secret = None;
+    }
     spec.data.pull_secret = None;
     if let Some(compute) = &mut spec.compute {
         compute.queue_name = None;

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Context, config_map};
+use super::{Context, config_map, hub};
 use crate::end::{self, Again};
 use crate::names::Role;
 use crate::seen::{JobState, state};
@@ -82,7 +82,8 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: usize) -> PodSpec {
     }
 }
 
-/// The trainer answers `/healthz` with an error when it has made no step for too long.
+/// The trainer answers `/healthz` with an error when it has made no step for too long. The operator has
+/// five minutes to end it before the kubelet does.
 fn liveness() -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
@@ -93,7 +94,7 @@ fn liveness() -> Probe {
         initial_delay_seconds: Some(30),
         period_seconds: Some(20),
         timeout_seconds: Some(10),
-        failure_threshold: Some(6),
+        failure_threshold: Some(15),
         ..Probe::default()
     }
 }
@@ -133,6 +134,7 @@ fn environment(context: &Context<'_>, role: Role, number: usize) -> Vec<EnvVar> 
     if context.workspace.secrets.push.is_some() {
         variables.push(set("DOCKER_CONFIG", PUSH.to_owned()));
     }
+    variables.extend(hub::variables(context, role));
     let plain_http = &context.observed.settings.plain_http;
     if !plain_http.is_empty() {
         variables.push(set("ANNEAL_PLAIN_HTTP", plain_http.join(",")));
@@ -158,8 +160,7 @@ fn halvings(context: &Context<'_>, number: usize) -> usize {
 fn resources(context: &Context<'_>, role: Role) -> ResourceRequirements {
     const LEAST: u64 = 1 << 30;
     let compute = &context.workspace.compute;
-    let status = context.run.raw.status.as_ref();
-    let estimate = status.and_then(|status| status.resolved.as_ref()).map(|found| found.memory);
+    let estimate = context.resolved().map(|found| found.memory);
     let bytes = |bytes: u64| Quantity(bytes.to_string());
     let mut requests = BTreeMap::from([
         ("cpu".to_owned(), Quantity(compute.threads.map_or("500m".to_owned(), |n| n.to_string()))),

@@ -12,6 +12,9 @@ use crate::inputs::Inputs;
 const TIMES: u64 = 10;
 /// Full fine-tuning writes the whole model and its optimizer each time.
 const TIMES_FULL: u64 = 3;
+/// Seconds after which a checkpoint is written in any case.
+const EVERY: u64 = 600;
+const EVERY_FULL: u64 = 1800;
 /// Share of the training tokens that scorings may go through in all.
 const SHARE: f64 = 0.5;
 /// Test examples that answers are generated for.
@@ -87,12 +90,24 @@ pub(super) fn checkpoints(
     made: &mut Made,
 ) -> Checkpoints {
     let stated = &workspace.checkpoints;
-    let times = if adapter.is_full() { TIMES_FULL } else { TIMES };
+    let (times, every) = if adapter.is_full() { (TIMES_FULL, EVERY_FULL) } else { (TIMES, EVERY) };
     let every_steps = made.choose("checkpoints.everySteps", stated.every_steps, || {
         (length.steps.div_ceil(times), format!("{times} times in {} steps", length.steps))
     });
+    // Who wants none gets none.
+    let none = stated.every.is_none() && stated.every_steps == Some(0);
+    let stated_seconds = stated.every.map(|every| every.as_secs());
+    let every_seconds = if none { 0 } else { stated_seconds.unwrap_or(every) };
+    if !none {
+        let reason = if stated.every.is_some() { "as stated" } else { "no more than this is lost" };
+        let text = match (every_seconds / 60, every_seconds % 60) {
+            (minutes, 0) => format!("{minutes}m"),
+            _ => format!("{every_seconds}s"),
+        };
+        made.note("checkpoints.every", &text, reason, stated.every.is_some());
+    }
     let keep = made.choose("checkpoints.keep", stated.keep.map(|keep| keep as usize), || {
         (2, "the last one, and the one before in case it is damaged".to_owned())
     });
-    Checkpoints { every_steps, keep }
+    Checkpoints { every_steps, every_seconds, keep }
 }

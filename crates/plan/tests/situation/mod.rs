@@ -87,6 +87,7 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
             trainer_image: "ghcr.io/anneal/trainer:v1".to_owned(),
             image_pull_secrets: Vec::new(),
             plain_http: Vec::new(),
+            hub_endpoint: None,
         },
         config_maps: Vec::new(),
         jobs: Vec::new(),

@@ -14,8 +14,13 @@ use tests_cluster::{Ending, Operator, Place, WORKSPACE, until};
 use crate::support::{condition, reached};
 
 fn resolved() -> Termination {
-    let resolved =
-        Resolved { examples: 900, training_tokens: 81_000, memory: 1 << 31, seconds: 240 };
+    let resolved = Resolved {
+        examples: 900,
+        training_tokens: 81_000,
+        memory: 1 << 31,
+        seconds: 240,
+        base_model: None,
+    };
     Termination { resolved: Some(resolved), ..Termination::default() }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 use testkit::hub::{COMMIT, Hub, Repository};
+use tests_local::pod::Pod;
 use tests_local::{Project, Ran};
 
 const ID: &str = "team/tiny";
@@ -103,4 +104,42 @@ fn a_server_that_does_not_answer_is_told() {
     let ran = Ran::of(command.env("HF_ENDPOINT", "http://127.0.0.1:9")).unwrap();
     assert_eq!(ran.code, 13, "{}", ran.stderr);
     assert!(error(&ran).contains("cannot fetch base model `team/tiny@v1`"), "{}", ran.stderr);
+}
+
+/// A pod in the cluster: the model is fetched into its own folder.
+fn pod<'a>(project: &'a Project, hub: &Hub, role: &str, variables: &[(&str, &str)]) -> Pod<'a> {
+    let mut command = Pod::command(project, role);
+    command.env_remove("HF_HOME").env("HOME", "work").env("HF_ENDPOINT", hub.endpoint());
+    Pod::spawn(project, command.envs(variables.iter().copied())).unwrap()
+}
+
+#[test]
+fn a_pod_fetches_the_model_and_trains_on_the_commit_that_preflight_found() {
+    let project = Project::new().unwrap();
+    let repository = Repository { token: Some("secret-1".to_owned()), ..repository(&project) };
+    let hub = Hub::start(repository).unwrap();
+    fs::remove_dir_all(project.path().join("model")).unwrap();
+
+    let refused = pod(&project, &hub, "preflight", &[]).end().unwrap();
+    assert_eq!(refused.code, Some(11), "{}", refused.log);
+    let hint = refused.message["hint"].as_str().unwrap();
+    assert!(hint.contains("spec.baseModel.huggingFace.tokenSecret"), "{hint}");
+
+    let token = ("HF_TOKEN", "secret-1");
+    let looked = pod(&project, &hub, "preflight", &[token]).end().unwrap();
+    assert_eq!(looked.code, Some(0), "{}", looked.log);
+    assert_eq!(looked.message["resolved"]["baseModel"], format!("hf:{ID}@{COMMIT}"));
+
+    // The pod's folder is another one, and the branch may have moved meanwhile.
+    fs::remove_dir_all(project.path().join("work")).unwrap();
+    let before = hub.requests().len();
+    let pinned = ("ANNEAL_HUB_REVISION", COMMIT);
+    let trained = pod(&project, &hub, "train", &[token, pinned]).end().unwrap();
+    assert_eq!(trained.code, Some(0), "{}", trained.log);
+    let asked = hub.requests().split_off(before);
+    assert_eq!(asked[0], format!("GET /api/models/{ID}/revision/{COMMIT}"));
+    assert!(asked.iter().all(|request| !request.contains("revision/v1")), "{asked:?}");
+    for log in [&refused.log, &looked.log, &trained.log] {
+        assert!(!log.contains("secret-1"));
+    }
 }
