@@ -199,7 +199,7 @@ fn a_run_that_goes_on_takes_smaller_micro_batches_and_no_larger_ones() {
     whole.run(&whole.spec(&without_dropout)).0.unwrap();
     let loss = |events: &[Event]| steps(events).iter().map(|step| step.loss).collect::<Vec<_>>();
     for (expected, found) in loss(&whole.written()).iter().zip(loss(&bench.written())) {
-        assert!((expected - found).abs() < 1e-4 * expected, "{expected} and {found}");
+        assert!((expected - found).abs() < 3e-4 * expected, "{expected} and {found}");
     }
 }
 

@@ -35,12 +35,12 @@ fn metrics_and_events_tell_how_far_the_run_is() {
         found.unwrap_or_else(|| unreachable!("no {name} in\n{page}")).1
     };
     assert!(value("step") >= 20.0);
-    assert_eq!(value("steps"), 2000.0);
+    assert!((value("steps") - 2000.0).abs() < 0.5);
     assert!(value("loss") > 0.0 && value("validation_loss") > 0.0);
     assert!(value("tokens_total") > value("step"));
     assert!(value("tokens_per_second") > 0.0 && value("peak_memory_bytes") > 1e6);
     assert!(value("pull_seconds_total") > 0.0 && value("train_seconds_total") > 0.0);
-    assert_eq!(value("push_seconds_total"), 0.0);
+    assert!(value("push_seconds_total") <= 0.0);
 
     let (status, events) = pod.get("/events").unwrap();
     assert_eq!(status, 200);
