@@ -109,7 +109,12 @@ fn is_told(faults: &[Fault], new: &Fault) -> bool {
 fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fault>) {
     let (value, lines, mut faults) = tree::parse(text);
     let positions = Positions { file: file.to_owned(), lines };
-    let Some(mut value) = value else { return (None, positions, faults) };
+    let Some(mut value) = value else {
+        for fault in &mut faults {
+            fault.hint = fault.hint.take().or_else(|| tabs(text));
+        }
+        return (None, positions, faults);
+    };
     if !schema::check(&mut value, &DOCUMENT, "", &mut faults) {
         return (None, positions, faults);
     }
@@ -123,6 +128,13 @@ fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fa
             (None, positions, faults)
         }
     }
+}
+
+/// The usual reason why a text that looks right is no YAML.
+fn tabs(text: &str) -> Option<String> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let line = text.lines().position(|line| line[..indent(line)].contains('\t'))?;
+    Some(format!("line {} is indented with a tab: YAML wants spaces", line + 1))
 }
 
 /// Schema of the whole document. The CRD's own says nothing of `metadata`, which the API server knows.

@@ -59,6 +59,7 @@ pub(crate) fn read(args: &WorkspaceArgs) -> Result<Document, Failure> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::configuration(format!("the workspace `{file}` is not UTF-8 at byte {at}"))
+            .with_hint("name a YAML file, and save it as UTF-8")
     })?;
     let shown = if file == "-" { "standard input" } else { &file };
     let (workspace, document) =

@@ -97,6 +97,12 @@ impl Error {
             | Self::Pull(PullError::Digest { .. }) => {
                 Some("the stored image is damaged: push it again from its source".to_owned())
             }
+            Self::Layout(LayoutError::NotALayout { .. }) => Some(
+                "name a folder that `anneal push` wrote, or the folder `image` of a run".to_owned(),
+            ),
+            Self::Image(ImageError::Empty { .. }) => {
+                Some("name a folder with files in it, or one file".to_owned())
+            }
             Self::Layout(LayoutError::Occupied { .. }) => {
                 Some("name a new folder, or one that is empty".to_owned())
             }
@@ -126,6 +132,7 @@ fn disk_hint(kind: io::ErrorKind) -> Option<String> {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "name a folder that you may write to"
         }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "check the path",
         _ => return None,
     };
     Some(text.to_owned())

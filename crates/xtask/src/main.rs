@@ -6,6 +6,7 @@
 
 mod bench;
 mod cluster;
+mod deny;
 mod fetch;
 mod generate;
 mod images;

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{setup, shell};
+use crate::{deny, setup, shell};
 
 /// Tests that a machine cannot run append a line `name<TAB>reason` to the file named here.
 const LEFT_OUT: &str = "ANNEAL_LEFT_OUT";
@@ -51,11 +51,7 @@ pub(crate) fn run(strictness: Strictness) -> Result<()> {
     };
     check("format", shell::stage("format", format));
     check("lints", shell::stage("lints (clippy, warnings are errors)", lints));
-    if shell::has("cargo-deny", "--version") {
-        check("licences", shell::stage("licences and advisories (cargo-deny)", licences));
-    } else {
-        println!("==> licences and advisories: left out, cargo-deny is not installed");
-    }
+    check("licences", shell::stage("licences, sources and advisories (cargo-deny)", deny::run));
     let left_out_file = shell::target_dir().join("left-out.txt");
     let (counts, all_ran) = shell::stage("tests", || tests(&left_out_file, strictness))?;
     let left_out = left_out(&left_out_file)?;
@@ -92,10 +88,6 @@ fn lints() -> Result<()> {
         "--deny",
         "warnings",
     ]))
-}
-
-fn licences() -> Result<()> {
-    shell::run(shell::cargo().args(["deny", "--workspace", "--log-level", "error", "check"]))
 }
 
 /// Builds the programs that the end-to-end tests start, then runs all tests of all crates.

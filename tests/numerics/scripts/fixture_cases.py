@@ -152,6 +152,8 @@ del CASES["gemma3_text"]["hidden_act"]
 # Adapters of the Llama cases beside the default one, which every case has: case, and what differs
 # from the default `LoraConfig` of `make_model_fixtures.py`.
 VARIANTS = {
+    # Dropout with masks that we draw as well, see `dropout_mask` of `make_model_fixtures.py`.
+    "dropout": ("llama3", {"lora_dropout": 0.3}),
     "rslora": ("llama3", {"use_rslora": True}),
     "bias_all": ("llama_bias", {"bias": "all", "target_modules": ["q_proj", "down_proj"]}),
     "bias_lora_only": ("llama_bias", {"bias": "lora_only", "target_modules": ["q_proj", "down_proj"]}),

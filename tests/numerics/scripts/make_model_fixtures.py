@@ -92,22 +92,60 @@ def sequences(case, vocab):
     return out
 
 
-def loss_of(model, batch):
+def mix(seed, name):
+    """The seed of one layer's mask: `mix` of `crates/lm/src/lora.rs`."""
+    value = 0xCBF29CE484222325 ^ seed
+    for byte in name.encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return (value ^ value >> 31) >> 1
+
+
+class Dropout(torch.nn.Module):
+    """PEFT's dropout with masks that can be drawn again: one for a layer and all tokens of a batch, which
+    depends on the seed of the pass alone. Without a seed nothing is dropped."""
+
+    seed, tokens, start = None, 0, 0
+
+    def __init__(self, name, p):
+        super().__init__()
+        self.name, self.p = name, p
+
+    def forward(self, x):
+        if Dropout.seed is None:
+            return x
+        torch.manual_seed(mix(Dropout.seed, self.name))
+        mask = torch.empty(Dropout.tokens, x.shape[-1]).bernoulli_(1 - self.p) / (1 - self.p)
+        return x * mask[Dropout.start : Dropout.start + x.shape[-2]]
+
+
+def drop_with(model, p):
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_dropout"):
+            layer = name.removeprefix("base_model.model.")
+            module.lora_dropout["default"] = Dropout(f"{layer}.lora_A.weight", p)
+
+
+def loss_of(model, batch, seed=None):
     """Cross-entropy, mean over all labels of the batch; each sequence goes through alone, which is
-    what packing has to amount to."""
+    what packing has to amount to. With a seed, adapters that have dropout drop by it."""
     total, weight, all_logits = 0.0, 0.0, []
+    Dropout.seed, Dropout.tokens, Dropout.start = seed, sum(len(ids) for ids, _ in batch), 0
     for ids, weights in batch:
         logits = model(input_ids=ids[None], use_cache=False).logits[0]
         nll = torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none")
         total = total + (nll * weights[1:]).sum()
         weight += weights[1:].sum().item()
         all_logits.append(logits.detach())
+        Dropout.start += len(ids)
     return total / weight, torch.cat(all_logits)
 
 
 def make_adapter(base, key, overrides):
     """A LoRA adapter whose B is not zero, so that every gradient is worth comparing."""
     model = get_peft_model(base, LoraConfig(**{**LORA, **overrides}))
+    drop_with(model, overrides.get("lora_dropout", 0.0))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_A" in name:
@@ -136,7 +174,7 @@ def train(model, pool):
     schedule = get_scheduler(TRAINING["schedule"], optimizer, TRAINING["warmup_steps"], STEPS)
     losses, norms = [], []
     for step in range(STEPS):
-        loss, _ = loss_of(model, [pool[(2 * step + i) % len(pool)] for i in range(2)])
+        loss, _ = loss_of(model, [pool[(2 * step + i) % len(pool)] for i in range(2)], seed=step)
         loss.backward()
         trained = [p for p in model.parameters() if p.requires_grad]
         norms.append(torch.nn.utils.clip_grad_norm_(trained, TRAINING["max_grad_norm"]).item())
@@ -159,7 +197,8 @@ def adapter_reference(case, key, overrides, folder, adapter_folder):
     (adapter_folder / "README.md").unlink(missing_ok=True)
     settle_config(adapter_folder / "adapter_config.json", case)
     pool = sequences(case, CASES[case]["vocab_size"])
-    loss, logits = loss_of(model, pool[:2])
+    _, logits = loss_of(model, pool[:2])
+    loss, _ = loss_of(model, pool[:2], seed=0)
     loss.backward()
     tensors = {"logits": logits}
     for name, parameter in model.named_parameters():

@@ -24,13 +24,10 @@ pub enum Path {
 impl Path {
     pub const ALL: [Self; 3] = [Self::Explicit, Self::Checkpointed, Self::Autograd];
 
-    pub fn tape<'m>(self) -> Tape<'m> {
+    /// `dropout_seed` decides the masks of this pass; without one nothing is dropped.
+    pub fn tape<'m>(self, dropout_seed: Option<u64>) -> Tape<'m> {
         let mode = if self == Self::Autograd { Mode::Autograd } else { Mode::Explicit };
-        Tape::new(TapeOptions {
-            mode,
-            checkpointing: self == Self::Checkpointed,
-            dropout_seed: None,
-        })
+        Tape::new(TapeOptions { mode, checkpointing: self == Self::Checkpointed, dropout_seed })
     }
 }
 
@@ -87,15 +84,25 @@ pub fn logits(model: &Model, sequences: &[&Sequence]) -> Tensor {
     tch::no_grad(|| model.logits(&hidden))
 }
 
-/// Loss of one batch; gradients are added to the model's parameters.
+/// Loss of one batch without dropout; gradients are added to the model's parameters.
 pub fn loss_and_gradients(model: &Model, path: Path, sequences: &[&Sequence]) -> f64 {
+    loss_and_gradients_dropped(model, path, sequences, None)
+}
+
+/// The same with the dropout of adapters that have one.
+pub fn loss_and_gradients_dropped(
+    model: &Model,
+    path: Path,
+    sequences: &[&Sequence],
+    dropout_seed: Option<u64>,
+) -> f64 {
     let packed = pack(sequences);
     let targets = targets(sequences, label_weight(sequences));
     for param in model.trainable() {
         param.zero_grad();
         param.track(path == Path::Autograd);
     }
-    let tape = path.tape();
+    let tape = path.tape(dropout_seed);
     let hidden = model.hidden(&tape, &packed, None);
     let loss = model.loss(&tape, &hidden, &targets);
     loss.backward(&tape);

@@ -15,6 +15,7 @@ use train::schedule::learning_rate;
 #[test]
 fn lora_runs_lose_what_peft_loses() {
     let variants = [
+        ("llama3", "adapter_dropout"),
         ("llama3", "adapter_rslora"),
         ("llama3", "adapter_modules_to_save"),
         ("llama_bias", "adapter_bias_all"),
@@ -52,7 +53,8 @@ fn follow(what: &str, case: &Case, model: &Model, reference: &Reference) {
     let (losses, norms) = (reference.numbers("losses"), reference.numbers("grad_norms"));
     assert_eq!(losses.len() as u64, training.steps);
     for (step, (loss, norm)) in losses.into_iter().zip(norms).enumerate() {
-        let ours = run::loss_and_gradients(model, Path::Explicit, &case.batch(step));
+        let (batch, seed) = (case.batch(step), Some(step as u64));
+        let ours = run::loss_and_gradients_dropped(model, Path::Explicit, &batch, seed);
         close_number(&format!("{what}: loss of step {step}"), ours, loss).unwrap();
         let params: Vec<&Param> = model.trainable().iter().map(Rc::as_ref).collect();
         let ours = global_norm(&params);

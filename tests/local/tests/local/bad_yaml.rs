@@ -89,6 +89,21 @@ fn faults_come_as_json_for_scripts() {
     assert_eq!(value["faults"][0]["hint"], "did you mean `batchSize`?");
 }
 
+#[test]
+fn files_that_are_no_workspace_are_told() {
+    let project = Project::new().unwrap();
+    std::fs::write(project.path().join("tune.yaml"), b"\x7fELF\x02\xff\xfe").unwrap();
+    let binary = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    let folder = project.run(&["run", "-f", "model"]).unwrap();
+    project.write("tune.yaml", &format!("{WORKSPACE}---\n{WORKSPACE}")).unwrap();
+    let two = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    project.write("tune.yaml", &WORKSPACE.replace("  baseModel", "\tbaseModel")).unwrap();
+    let tabs = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    let all = [binary, folder, two, tabs];
+    assert!(all.iter().all(|ran| ran.code == 10));
+    assert_snapshot!(all.map(|ran| ran.stderr).join("\n"));
+}
+
 /// The error itself, without the lines about progress before it.
 fn last_lines(stderr: &str) -> &str {
     stderr.find("error:").map_or(stderr, |at| &stderr[at..])

@@ -15,6 +15,7 @@ mod registry;
 mod registry_login;
 mod resume;
 mod run;
+mod samples;
 mod structure;
 mod surface;
 mod trainer;

@@ -1,5 +1,8 @@
 //! Results go to a real registry and come back from it.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use testkit::registry::{Registry, needs_go};
 use tests_local::{Project, of_kind};
 
@@ -70,4 +73,40 @@ fn a_base_model_comes_from_an_image() {
         ran.stdout
     };
     assert_eq!(answer(&reference), answer(".anneal/tiny/model"));
+}
+
+#[test]
+fn a_registry_that_is_down_is_told_before_training_and_a_result_is_pushed_when_it_is_back() {
+    if !needs_go("a_registry_that_is_down_is_told_before_training") {
+        return;
+    }
+    let mut registry = Registry::open().unwrap();
+    let project = Project::new().unwrap();
+    let image = format!("{}/team/tiny:v1", registry.host());
+    let output = format!("  output: {{image: \"{image}\"}}\n  evaluation:");
+    project.edit("  evaluation:", &output).unwrap();
+    registry.stop().unwrap();
+    let down = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    assert_eq!(down.code, 13, "{}", down.stderr);
+    assert!(down.stderr.contains(&format!("error: cannot reach {}", registry.host())));
+    assert!(down.stderr.contains("hint: check the name and the network"), "{}", down.stderr);
+    assert!(!down.stderr.contains("step 1/"), "{}", down.stderr);
+
+    // It goes away while the run trains: what was trained stays, and the same command pushes it.
+    registry.start().unwrap();
+    let mut command = project.anneal(&["run", "-f", "tune.yaml", "-o", "json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"event\":\"step\"")));
+    registry.stop().unwrap();
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(rest.iter().any(|line| line.contains("\"event\":\"finished\"")), "{rest:?}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(13));
+
+    registry.start().unwrap();
+    let again = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stderr.contains("this run was complete already"), "{}", again.stderr);
+    assert!(again.stdout.contains(&image), "{}", again.stdout);
 }
