@@ -27,22 +27,23 @@ pub enum CredentialError {
     /// The helper that the configuration names did not do its work.
     #[error("the credential helper that {path} names for {registry} failed: {reason}")]
     Helper { registry: String, path: PathBuf, reason: String },
-    /// A kind of credential that registries take only by way of another service.
-    #[error("{path} holds an identity token for {registry}, which is not supported")]
-    IdentityToken { registry: String, path: PathBuf },
 }
 
 /// What is sent to a registry, and where it was looked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Credential {
     pub(crate) auth: RegistryAuth,
+    /// What is exchanged for `auth` by the registry's token service.
+    pub(crate) identity: Option<String>,
+    /// Whether there is one of either kind.
+    found: bool,
     /// Docker's `config.json`, whether or not it exists.
     pub(crate) config: PathBuf,
 }
 
 impl Credential {
     pub(crate) fn is_anonymous(&self) -> bool {
-        self.auth == RegistryAuth::Anonymous
+        !self.found
     }
 }
 
@@ -52,7 +53,13 @@ pub(crate) async fn find(
     folder: Option<&Path>,
 ) -> Result<Credential, CredentialError> {
     let config = config_file(folder);
-    let anonymous = Credential { auth: RegistryAuth::Anonymous, config: config.clone() };
+    let credential = |auth, identity: Option<String>, found| Credential {
+        auth,
+        identity,
+        found,
+        config: config.clone(),
+    };
+    let anonymous = credential(RegistryAuth::Anonymous, None, false);
     let bytes = match fs::read(&config) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(anonymous),
@@ -70,10 +77,12 @@ pub(crate) async fn find(
         });
         let (registry, path) = (registry.to_owned(), config.clone());
         match found {
-            Ok(auth) => return Ok(Credential { auth, config }),
+            Ok(Found::Login(auth)) => return Ok(credential(auth, None, true)),
+            Ok(Found::Identity(token)) => {
+                return Ok(credential(RegistryAuth::Anonymous, Some(token), true));
+            }
             Err(Lookup::None) => {}
             Err(Lookup::Malformed) => return Err(CredentialError::Malformed { registry, path }),
-            Err(Lookup::Token) => return Err(CredentialError::IdentityToken { registry, path }),
             Err(Lookup::Failed(reason)) => {
                 return Err(CredentialError::Helper { registry, path, reason });
             }
@@ -102,20 +111,25 @@ fn names(registry: &str) -> Vec<String> {
 enum Lookup {
     None,
     Malformed,
-    Token,
     Failed(String),
 }
 
-async fn look_up(config: Vec<u8>, name: String) -> Result<RegistryAuth, Lookup> {
+/// What a look-up gives.
+enum Found {
+    Login(RegistryAuth),
+    Identity(String),
+}
+
+async fn look_up(config: Vec<u8>, name: String) -> Result<Found, Lookup> {
     // A helper is another program, and it may take its time.
     let asked = tokio::task::spawn_blocking(move || {
         docker_credential::get_credential_from_reader(config.as_slice(), &name)
     });
     match asked.await {
         Ok(Ok(DockerCredential::UsernamePassword(user, password))) => {
-            Ok(RegistryAuth::Basic(user, password))
+            Ok(Found::Login(RegistryAuth::Basic(user, password)))
         }
-        Ok(Ok(DockerCredential::IdentityToken(_))) => Err(Lookup::Token),
+        Ok(Ok(DockerCredential::IdentityToken(token))) => Ok(Found::Identity(token)),
         Ok(Err(error)) => Err(lookup_fault(error)),
         Err(_) => Err(Lookup::Failed("it was interrupted".to_owned())),
     }

@@ -9,7 +9,7 @@ use crate::image::ImageError;
 use crate::layout::LayoutError;
 use crate::pull::PullError;
 use crate::reference::ReferenceError;
-use crate::registry::{RegistryError, ca_variable};
+use crate::registry::{EXPIRED, RegistryError, WRONG_NAME, ca_variable};
 use crate::untar::UntarError;
 
 /// Everything that can go wrong here.
@@ -155,9 +155,6 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
         R::Credential(CredentialError::Helper { .. }) => {
             "see that the helper runs by itself, or remove it from the file".to_owned()
         }
-        R::Credential(CredentialError::IdentityToken { .. }) => {
-            "log in with a user name and a password or access token".to_owned()
-        }
         R::Credential(CredentialError::Config { .. } | CredentialError::Malformed { .. }) => {
             "log in again with `docker login`, or correct the file".to_owned()
         }
@@ -172,6 +169,13 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
         }
         R::Busy { .. } => {
             "run the same command again later; what was transferred is kept".to_owned()
+        }
+        R::Certificate { reason, .. } if reason == WRONG_NAME => {
+            "write the registry's name as its certificate has it".to_owned()
+        }
+        R::Certificate { reason, .. } if reason == EXPIRED => {
+            "the registry needs a new certificate; check the clock of this machine as well"
+                .to_owned()
         }
         R::Certificate { .. } => {
             let named = "name the file of your authority's certificate with `--ca-file`";

@@ -24,8 +24,11 @@ use crate::platform;
 
 mod delete;
 mod error;
+mod identity;
 
 pub use error::RegistryError;
+pub(crate) use error::{EXPIRED, WRONG_NAME};
+use identity::Door;
 
 /// Whether a connection will write.
 pub(crate) use oci_distribution::RegistryOperation as Operation;
@@ -55,7 +58,12 @@ impl Connection {
         let http = http_client(&registry, &authorities, options)?;
         let scheme = scheme(&registry, options).await?;
         let credential = credentials::find(reference.registry(), options.docker_config.as_deref());
-        let credential = credential.await?;
+        let mut credential = credential.await?;
+        if let Some(identity) = credential.identity.take() {
+            let door = Door { http: &http, scheme, reference, credential: &credential };
+            let token = door.exchange(&identity, &operation).await?;
+            credential.auth = token.map_or(RegistryAuth::Anonymous, RegistryAuth::Bearer);
+        }
         let protocol = match scheme {
             "http" => ClientProtocol::Http,
             _ => ClientProtocol::Https,

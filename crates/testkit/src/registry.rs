@@ -20,6 +20,7 @@ mod token;
 
 pub use build::{binary, needs_go};
 
+pub use token::identity_of;
 use token::{NAME, TokenService};
 
 /// Longest wait for a started registry.

@@ -75,7 +75,8 @@ impl ModelConfig {
                     LayerType::Full => "full_attention",
                     LayerType::Sliding => "sliding_attention",
                 }).collect::<Vec<_>>(),
-                "query_pre_attn_scalar": self.query_pre_attn_scalar,
+                // Transformers takes nothing but a whole number.
+                "query_pre_attn_scalar": self.query_pre_attn_scalar.map(|scalar| scalar as i64),
                 "rope_local_base_freq": self.rope_local.as_ref().map(|rope| rope.theta),
             }),
         };

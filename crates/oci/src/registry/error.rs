@@ -10,6 +10,10 @@ use thiserror::Error;
 
 use crate::credentials::{Credential, CredentialError};
 
+/// Reasons to refuse a certificate that no file of authorities changes.
+pub(crate) const WRONG_NAME: &str = "its certificate is for another name";
+pub(crate) const EXPIRED: &str = "its certificate has expired";
+
 /// Longest text of a registry that is passed on.
 const LONGEST_MESSAGE: usize = 300;
 
@@ -81,7 +85,7 @@ impl RegistryError {
     }
 
     pub(crate) fn setup(registry: &str, error: &OciDistributionError) -> Self {
-        let (registry, reason) = (registry.to_owned(), deepest(error));
+        let (registry, reason) = (registry.to_owned(), certificate_reason(&deepest(error)));
         Self::Certificate { registry, reason }
     }
 
@@ -107,7 +111,9 @@ impl RegistryError {
         match error {
             E::RequestError(e) => match e.status() {
                 Some(status) => answer(status.as_u16(), ""),
-                None if is_untrusted(&e) => Self::Certificate { registry, reason: deepest(&e) },
+                None if is_untrusted(&e) => {
+                    Self::Certificate { registry, reason: certificate_reason(&deepest(&e)) }
+                }
                 None => Self::unreachable(&registry, &e),
             },
             E::UnauthorizedError { .. } => answer(401, ""),
@@ -147,7 +153,8 @@ impl RegistryError {
                 Self::Refused { request, status, message, credential }
             }
             404 => Self::NotFound { request, message },
-            408 | 425 | 429 | 500.. => Self::Busy { request, status, message },
+            // What is not implemented, or not in this version of HTTP, will not be a little later either.
+            408 | 425 | 429 | 500 | 502..=504 | 506.. => Self::Busy { request, status, message },
             _ => Self::Answer { request, message: format!("{status}{message}") },
         }
     }
@@ -222,6 +229,22 @@ fn is_untrusted(error: &reqwest::Error) -> bool {
 /// The innermost reason; the outer ones repeat the address, with what its query may hold.
 fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     clean(&chain(error).last().map(ToString::to_string).unwrap_or_default())
+}
+
+/// The TLS library's names for what is wrong with a certificate, in words.
+fn certificate_reason(reason: &str) -> String {
+    let words = [
+        ("UnknownIssuer", "its certificate is of an authority that is not known"),
+        ("NotValidForName", WRONG_NAME),
+        ("not valid for name", WRONG_NAME),
+        ("Expired", EXPIRED),
+        ("expired", EXPIRED),
+        ("NotValidYet", "its certificate is not valid yet: check the clock of this machine"),
+        ("not valid yet", "its certificate is not valid yet: check the clock of this machine"),
+        ("CaUsedAsEndEntity", "its certificate is that of an authority itself"),
+    ];
+    let known = words.iter().find(|(name, _)| reason.contains(name));
+    known.map_or_else(|| reason.to_owned(), |(_, words)| (*words).to_owned())
 }
 
 fn network_reason(error: &reqwest::Error) -> String {

@@ -2,7 +2,7 @@
 //! specifies it: <https://distribution.github.io/distribution/spec/auth/token/>.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair, SigningKey as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Name of the service and of who signs, which registry and tokens have to agree on.
 pub(super) const NAME: &str = "testkit";
@@ -33,6 +33,8 @@ pub(super) struct TokenService {
 struct Rules {
     /// What `Authorization` holds for the one user who may push.
     login: String,
+    /// What the same user may exchange for a token.
+    identity: String,
     key: KeyPair,
     certificate: Certificate,
 }
@@ -48,7 +50,8 @@ impl TokenService {
         let own = own.self_signed(&key)?;
         std::fs::write(certificate, own.pem()).context("cannot write the token certificate")?;
         let login = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        let rules = Rules { login, key, certificate: own };
+        let identity = identity_of(password);
+        let rules = Rules { login, identity, key, certificate: own };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
         let address = listener.local_addr()?;
         let stopped = Arc::new(AtomicBool::new(false));
@@ -79,8 +82,14 @@ impl Drop for TokenService {
     }
 }
 
-fn answer(mut stream: &TcpStream, rules: &Rules) -> Result<()> {
-    let mut lines = BufReader::new(stream).lines();
+/// What `docker login` would have been given in place of this password.
+pub fn identity_of(password: &str) -> String {
+    format!("identity+of={password}")
+}
+
+fn answer(stream: &TcpStream, rules: &Rules) -> Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines();
     let request = lines.next().context("an empty request")??;
     let mut headers = BTreeMap::new();
     for line in lines {
@@ -89,12 +98,33 @@ fn answer(mut stream: &TcpStream, rules: &Rules) -> Result<()> {
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
     let target = request.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = match headers.get("authorization") {
+    if request.starts_with("POST ") {
+        let length = headers.get("content-length").and_then(|length| length.parse().ok());
+        let mut form = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut form)?;
+        return respond(stream, exchanged(&String::from_utf8_lossy(&form), rules)?);
+    }
+    let answer = match headers.get("authorization") {
         Some(login) if *login != rules.login => {
             ("401 Unauthorized", json!({"errors": [{"message": "wrong password"}]}))
         }
         login => ("200 OK", json!({"token": token(target, login.is_some(), rules)?})),
     };
+    respond(stream, answer)
+}
+
+/// Status and body for one who has an identity token and no password.
+fn exchanged(form: &str, rules: &Rules) -> Result<(&'static str, Value)> {
+    let field = |name: &str| form.split('&').find_map(|pair| pair.strip_prefix(name));
+    let identity = rules.identity.replace('+', "%2B").replace('=', "%3D");
+    if field("grant_type=") != Some("refresh_token") || field("refresh_token=") != Some(&identity) {
+        return Ok(("400 Bad Request", json!({"errors": [{"message": "invalid refresh token"}]})));
+    }
+    let token = token(&format!("?{form}"), true, rules)?;
+    Ok(("200 OK", json!({"access_token": token, "expires_in": LIFE.as_secs()})))
+}
+
+fn respond(mut stream: &TcpStream, (status, body): (&str, Value)) -> Result<()> {
     let body = body.to_string();
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\n");

@@ -88,6 +88,31 @@ fn a_login_by_docker_is_used() {
 }
 
 #[test]
+fn an_identity_token_of_a_login_is_exchanged_for_an_access_token() {
+    if !needs_go("an_identity_token_of_a_login_is_exchanged_for_an_access_token") {
+        return;
+    }
+    let (registry, project) = (Registry::with_tokens("ann", "s3cret-word").unwrap(), project());
+    let run = |identity: &str| {
+        // As `docker login` writes it: an entry with such a token has no password.
+        let entry = serde_json::json!({"auth": "", "identitytoken": identity});
+        let config = serde_json::json!({"auths": {registry.host(): entry}});
+        project.write("docker/config.json", &config.to_string()).unwrap();
+        Ran::of(&mut push(&project, &registry)).unwrap()
+    };
+    let wrong = run("identity of wr0ng-word");
+    assert_eq!(wrong.code, 11, "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("invalid refresh token"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("hint: the credential in "), "{}", wrong.stderr);
+    assert!(!wrong.stderr.contains("wr0ng"), "{}", wrong.stderr);
+    let right = run(&testkit::registry::identity_of("s3cret-word"));
+    assert_eq!(right.code, 0, "{}", right.stderr);
+    let image = format!("{}/data:v1", registry.host());
+    let pulled = project.run(&["pull", &image, "copy"]).unwrap();
+    assert_eq!(pulled.code, 0, "{}", pulled.stderr);
+}
+
+#[test]
 fn a_private_authority_is_named_in_three_ways() {
     if !needs_go("a_private_authority_is_named_in_three_ways") {
         return;
@@ -95,7 +120,9 @@ fn a_private_authority_is_named_in_three_ways() {
     let (registry, project) = (Registry::with_tls().unwrap(), project());
     let untrusted = Ran::of(&mut push(&project, &registry)).unwrap();
     assert_eq!(untrusted.code, 11, "{}", untrusted.stderr);
-    assert!(untrusted.stderr.contains("error: cannot trust 127.0.0.1"), "{}", untrusted.stderr);
+    assert!(untrusted.stderr.starts_with("error: cannot trust 127.0.0.1"), "{}", untrusted.stderr);
+    let reason = "its certificate is of an authority that is not known";
+    assert!(untrusted.stderr.contains(reason), "{}", untrusted.stderr);
     assert!(untrusted.stderr.contains("--ca-file"), "{}", untrusted.stderr);
     let ca_file = registry.ca_file();
     let by_flag = |command: &mut Command| {
