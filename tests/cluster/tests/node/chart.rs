@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 
-use crate::support::{Company, Process, Signal, Team, on_node, run};
+use crate::support::{Company, Signal, Team, on_node, run};
 
 /// Everything that a release makes, wherever it is.
 const KINDS: &str = "deployments,services,serviceaccounts,roles,rolebindings,clusterroles,\
@@ -15,9 +15,7 @@ const KINDS: &str = "deployments,services,serviceaccounts,roles,rolebindings,clu
 fn a_training_goes_on_while_the_chart_is_upgraded_and_removed() {
     on_node("chart", Company::None, async |team| {
         team.apply(&team.workspace()).await?;
-        let pod = team.training_pod(&[]).await?;
-        let trainer = Process::of(&pod)?;
-        trainer.send(Signal::STOP)?;
+        let (pod, trainer) = team.held().await?;
 
         let before = operator(team).await?;
         team.node.install(&["--set", "resources.limits.memory=192Mi"])?;

@@ -1,31 +1,42 @@
-//! Pods that are ended from outside: by the eviction API, by a drain, by a signal, by standing still.
+//! Pods that are ended from outside: by the eviction API, by a drain, by a signal.
+
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::EvictParams;
 use serde_json::{Value, json};
 
-use crate::support::{Company, Process, Signal, Team, condition, on_node};
+use crate::support::{
+    Company, Process, REGISTRY, Signal, Team, long_examples, on_node, plain, run,
+};
 
 /// A run that takes some seconds, with checkpoints in the registry.
-fn slow(team: &Team) -> Value {
+async fn slow(team: &Team) -> Result<Value> {
+    let image = format!("{REGISTRY}/data/long:1");
+    team.push_data(&image, &plain(), &long_examples(32)).await?;
     let mut workspace = team.workspace();
-    workspace["spec"]["hyperparameters"]["maxSteps"] = json!(400);
-    workspace["spec"]["checkpoints"] = json!({"everySteps": 20});
-    workspace
+    workspace["spec"]["data"]["train"]["image"] = json!(image);
+    workspace["spec"]["hyperparameters"] =
+        json!({"maxSteps": 100, "batchSize": 4, "maxSequenceLength": 2048});
+    workspace["spec"]["checkpoints"] = json!({"everySteps": 5, "every": "1s"});
+    Ok(workspace)
 }
 
-/// The adapter of a run that nobody disturbs.
-async fn undisturbed(team: &Team) -> Result<Value> {
-    let status = team.succeeded().await?;
-    Ok(status["adapter"]["digest"].clone())
+/// The pod of a run that has taken some steps.
+async fn in_the_midst(team: &Team) -> Result<(Pod, Process)> {
+    let (pod, trainer) = team.held().await?;
+    trainer.send(Signal::CONT)?;
+    trainer.event("\"event\":\"step\",\"step\":10,").await?;
+    Ok((pod, trainer))
 }
 
 #[test]
 fn an_evicted_pod_is_followed_by_another() {
     on_node("evicted", Company::Any, async |team| {
-        team.apply(&slow(team)).await?;
-        let pod = team.training_pod_after(20).await?;
+        team.apply(&slow(team).await?).await?;
+        let (pod, _) = in_the_midst(team).await?;
         let name = pod.metadata.name.as_deref().context("no name")?;
         team.pods.evict(name, &EvictParams::default()).await?;
         let next = team.training_pod(&[&pod]).await?;
@@ -36,14 +47,14 @@ fn an_evicted_pod_is_followed_by_another() {
     });
 }
 
+/// The operator is evicted as well.
 #[test]
-fn a_drained_node_delays_the_run_and_is_told() {
+fn a_drained_node_delays_the_run_and_no_more() {
     on_node("drained", Company::None, async |team| {
-        team.apply(&slow(team)).await?;
-        let pod = team.training_pod_after(20).await?;
+        team.apply(&slow(team).await?).await?;
+        let (pod, _) = in_the_midst(team).await?;
         team.node
-            .kubectl("drain node1 --ignore-daemonsets --delete-emptydir-data --timeout=120s")?;
-        // The operator was evicted as well: nothing is told before it is back.
+            .kubectl("drain node1 --ignore-daemonsets --delete-emptydir-data --timeout=150s")?;
         team.node.kubectl("uncordon node1")?;
         let next = team.training_pod(&[&pod]).await?;
         ensure!(owner(&next) == owner(&pod), "a drain is not the Job's fault");
@@ -52,39 +63,42 @@ fn a_drained_node_delays_the_run_and_is_told() {
     });
 }
 
+/// The next attempt goes on from the checkpoint in the registry.
 #[test]
-fn a_killed_trainer_is_started_again_and_makes_the_same_adapter() {
+fn a_killed_trainer_goes_on_and_makes_the_adapter_of_an_undisturbed_run() {
     on_node("killed", Company::Any, async |team| {
-        team.apply(&slow(team)).await?;
-        let expected = undisturbed(team).await?;
+        team.apply(&slow(team).await?).await?;
+        let undisturbed = team.succeeded().await?["adapter"]["digest"].clone();
         team.delete().await?;
 
-        team.apply(&slow(team)).await?;
-        let pod = team.training_pod_after(40).await?;
-        Process::of(&pod)?.send(Signal::KILL)?;
+        team.apply(&slow(team).await?).await?;
+        let (pod, trainer) = in_the_midst(team).await?;
+        checkpoint_in_registry(team).await?;
+        trainer.send(Signal::KILL)?;
+        let next = team.training_pod(&[&pod]).await?;
         let status = team.succeeded().await?;
-        ensure!(
-            status["adapter"]["digest"] == expected,
-            "another adapter than {expected}: {status:#}"
-        );
+        ensure!(status["adapter"]["digest"] == undisturbed, "not {undisturbed}: {status:#}");
         let attempts = status["attempts"].as_array().context("no attempts")?;
         ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "Interrupted", "{status:#}");
+        let name = next.metadata.name.as_deref().context("no name")?;
+        let log = team.node.kubectl(&format!("logs -n killed {name}"))?;
+        ensure!(log.contains("resumed"), "it began anew: {log}");
         team.delete().await
     });
 }
 
-/// The kubelet finds out that it does not answer.
-#[test]
-fn a_trainer_that_stands_still_is_killed_and_started_again() {
-    on_node("still", Company::Any, async |team| {
-        team.apply(&slow(team)).await?;
-        let pod = team.training_pod_after(20).await?;
-        Process::of(&pod)?.send(Signal::STOP)?;
-        team.training_pod(&[&pod]).await?;
-        let status = team.succeeded().await?;
-        ensure!(condition(&status, "Complete")["status"] == "True", "{status:#}");
-        team.delete().await
-    });
+/// Waits until the output's repository has a tag for the checkpoint.
+async fn checkpoint_in_registry(team: &Team) -> Result<()> {
+    let list = format!("http://{REGISTRY}/v2/{}/tune/tags/list", team.name);
+    let mut every = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..2400 {
+        every.tick().await;
+        let told = run(Command::new("curl").args(["-s", &list]))?;
+        if told.contains("-checkpoint\"") {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no checkpoint came into the registry")
 }
 
 fn owner(pod: &Pod) -> Option<&str> {

@@ -1,9 +1,11 @@
 //! What holds a run up or ends it by the spec's own words, and its deletion.
 
 use anyhow::ensure;
-use serde_json::json;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use serde_json::{Value, json};
 
-use crate::support::{Company, condition, on_node};
+use crate::support::{Company, REGISTRY, Signal, condition, long_examples, on_node, plain};
 
 /// Steps that nobody waits for.
 const ENDLESS: u64 = 10_000_000;
@@ -46,7 +48,35 @@ fn deletion_while_it_trains_leaves_nothing() {
         let mut workspace = team.workspace();
         workspace["spec"]["hyperparameters"]["maxSteps"] = json!(ENDLESS);
         team.apply(&workspace).await?;
-        team.training_pod_after(5).await?;
+        let (_, trainer) = team.held().await?;
+        trainer.send(Signal::CONT)?;
+        trainer.event("\"event\":\"step\",\"step\":5,").await?;
+        let steps = |status: &Value| status["progress"]["step"].as_u64() >= Some(5);
+        team.when("its progress", steps).await?;
+        team.delete().await
+    });
+}
+
+/// One step takes longer than the spec lets pass without a sign of work.
+#[test]
+fn a_trainer_that_shows_no_sign_of_work_is_ended() {
+    on_node("stalled", Company::Any, async |team| {
+        let image = format!("{REGISTRY}/data/huge:1");
+        team.push_data(&image, &plain(), &long_examples(1024)).await?;
+        let mut workspace = team.workspace();
+        workspace["spec"]["data"]["train"]["image"] = json!(image);
+        workspace["spec"]["hyperparameters"] =
+            json!({"maxSteps": 100, "batchSize": 1024, "maxSequenceLength": 2048});
+        workspace["spec"]["limits"] = json!({"stall": "1s", "retries": 0});
+        team.apply(&workspace).await?;
+        let status = team.reached("Failed", "TrainerStalled").await?;
+        let message = condition(&status, "Failed")["message"].to_string();
+        ensure!(message.contains("no sign of work for 1s"), "{message}");
+        let runs = |pod: &Pod| {
+            pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"))
+        };
+        let pods = team.pods.list(&ListParams::default()).await?.items;
+        ensure!(!pods.iter().any(runs), "a pod runs on");
         team.delete().await
     });
 }

@@ -3,19 +3,17 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::support::{Company, Process, REGISTRY, Signal, Team, condition, on_node, plain};
+use crate::support::{Company, REGISTRY, Signal, Team, condition, long_examples, on_node, plain};
 
-/// Examples so long that every step allocates anew.
+/// All examples at once, which takes hundreds of megabytes.
 async fn large(team: &Team) -> Result<Value> {
-    let image = format!("{REGISTRY}/data/long:1");
-    let words = "red green blue ".repeat(50);
-    let line = |number: u32| {
-        format!("{{\"prompt\": \"{number} {words}\", \"completion\": \"{words}\"}}\n")
-    };
-    team.push_data(&image, &plain(), &(0..64).map(line).collect::<String>()).await?;
+    let image = format!("{REGISTRY}/data/large:1");
+    team.push_data(&image, &plain(), &long_examples(128)).await?;
     let mut workspace = team.workspace();
     workspace["spec"]["data"]["train"]["image"] = json!(image);
-    workspace["spec"]["hyperparameters"] = json!({"maxSteps": 4, "batchSize": 32, "microBatchTokens": 65_536, "maxSequenceLength": 2048});
+    workspace["spec"]["hyperparameters"] = json!({
+        "maxSteps": 2, "batchSize": 128, "microBatchTokens": 262_144, "maxSequenceLength": 2048,
+    });
     Ok(workspace)
 }
 
@@ -24,10 +22,10 @@ async fn large(team: &Team) -> Result<Value> {
 fn a_trainer_out_of_memory_is_tried_again_with_half_the_micro_batch() {
     on_node("memory", Company::Any, async |team| {
         team.apply(&large(team).await?).await?;
-        let trainer = Process::of(&team.training_pod_after(1).await?)?;
-        trainer.send(Signal::STOP)?;
-        trainer.limit_address_space(trainer.address_space()?)?;
+        let (_, trainer) = team.held().await?;
         trainer.send(Signal::CONT)?;
+        trainer.event("\"event\":\"started\"").await?;
+        trainer.limit_growth(96 << 20)?;
         let status = team.succeeded().await?;
         let attempts = status["attempts"].as_array().context("no attempts")?;
         ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "OutOfMemory", "{status:#}");

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::json;
 use testkit::registry::Registry;
 
-use crate::support::{Company, Process, Signal, colors, condition, on_node, plain};
+use crate::support::{Company, Signal, colors, condition, on_node, plain};
 
 #[test]
 fn a_registry_that_is_down_at_the_pull_is_waited_for() {
@@ -33,8 +33,7 @@ fn a_registry_that_is_down_at_the_push_loses_nothing() {
         let mut workspace = team.workspace();
         workspace["spec"]["output"]["image"] = json!(format!("{}/team/tune", registry.host()));
         team.apply(&workspace).await?;
-        let trainer = Process::of(&team.training_pod(&[]).await?)?;
-        trainer.send(Signal::STOP)?;
+        let (_, trainer) = team.held().await?;
         registry.stop()?;
         trainer.send(Signal::CONT)?;
         let gave_up = |status: &serde_json::Value| {
@@ -57,9 +56,14 @@ fn a_registry_that_goes_after_the_push_is_asked_again() {
         let mut workspace = team.workspace();
         workspace["spec"]["output"]["image"] = json!(format!("{}/team/tune", registry.host()));
         team.apply(&workspace).await?;
-        // The operator stands still while the pod ends and the registry goes.
-        team.training_pod(&[]).await?;
+        // The operator is away while the pod ends and the registry goes.
+        let (_, trainer) = team.held().await?;
         team.node.kubectl("scale -n anneal-system deployment/anneal-operator --replicas=0")?;
+        team.node.kubectl(
+            "wait -n anneal-system pods -l app.kubernetes.io/name=anneal-operator --for=delete \
+             --timeout=120s",
+        )?;
+        trainer.send(Signal::CONT)?;
         let pod =
             "-l anneal.dev/role=train --for=jsonpath={.status.phase}=Succeeded --timeout=120s";
         team.node.kubectl(&format!("wait -n down-at-the-end pods {pod}"))?;

@@ -2,50 +2,74 @@
 //! there.
 
 use std::fs;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
 
 pub(crate) use rustix::process::Signal;
+
+/// Longest wait for a process or for its word.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Longest time that a process runs on unseen.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// The trainer of a pod.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(Pid);
 
 impl Process {
-    /// Finds it by its control group, which is named after the pod.
-    pub(crate) fn of(pod: &Pod) -> Result<Self> {
+    /// The trainer of a pod that is about to start, once there is one.
+    pub(crate) async fn of(pod: &Pod) -> Result<Self> {
         let uid = pod.metadata.uid.as_deref().context("a pod without a uid")?;
-        for entry in fs::read_dir("/proc")?.flatten() {
-            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-            if read("cgroup").contains(uid) && read("cmdline").starts_with("/usr/local/bin/trainer")
-            {
-                return Ok(Self(Pid::from_raw(number).context("no number of a process")?));
-            }
-        }
-        anyhow::bail!("no process belongs to pod {uid}")
+        until(&format!("a process of pod {uid}"), || find(uid)).await
     }
 
     pub(crate) fn send(self, signal: Signal) -> Result<()> {
         kill_process(self.0, signal).context("cannot send a signal")
     }
 
-    /// Bytes of address space that it has.
-    pub(crate) fn address_space(self) -> Result<u64> {
+    /// Waits until the trainer has written such an event.
+    pub(crate) async fn event(self, text: &str) -> Result<()> {
+        let file = format!("/proc/{}/root/work/run/events.jsonl", self.0.as_raw_pid());
+        let is_told =
+            || fs::read_to_string(&file).is_ok_and(|told| told.contains(text)).then_some(());
+        until(text, is_told).await
+    }
+
+    /// From now on it gets so many bytes more of address space than it has, and no more.
+    pub(crate) fn limit_growth(self, bytes: u64) -> Result<()> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.as_raw_pid()))?;
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
         let kibibytes = size.and_then(|size| size.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Ok(kibibytes.context("no VmSize")? * 1024)
-    }
-
-    /// From now on it gets no more address space than this.
-    pub(crate) fn limit_address_space(self, bytes: u64) -> Result<()> {
+        let bytes = kibibytes.context("no VmSize")? * 1024 + bytes;
         let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
         prlimit(Some(self.0), Resource::As, limit).context("cannot limit the address space")?;
         Ok(())
     }
+}
+
+/// The trainer among the machine's processes, by its control group, which is named after the pod.
+fn find(uid: &str) -> Option<Process> {
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        let holds = |name: &str, is_it: &dyn Fn(&str) -> bool| {
+            fs::read_to_string(entry.path().join(name)).is_ok_and(|text| is_it(&text))
+        };
+        let is_it = holds("cmdline", &|text| text.starts_with("/usr/local/bin/trainer"))
+            && holds("cgroup", &|text| text.contains(uid));
+        if is_it { Pid::from_raw(number).map(Process) } else { None }
+    })
+}
+
+async fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> Result<T> {
+    let mut every = tokio::time::interval(GLANCE);
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while every.tick().await < end {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+    }
+    bail!("waited {PATIENCE:?} for {what}")
 }

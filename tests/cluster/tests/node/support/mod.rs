@@ -11,7 +11,9 @@ use testkit::left_out::left_out;
 
 pub(crate) use host::{Process, Signal};
 pub(crate) use node::{LOGIN, Node, PASSWORD, REGISTRY, builds, run, tests};
-pub(crate) use team::{Team, colors, condition, docker_folder, docker_options, plain};
+pub(crate) use team::{
+    Team, colors, condition, docker_folder, docker_options, long_examples, plain,
+};
 
 /// Whether a test gets on with others on the same node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -144,7 +144,7 @@ impl Node {
 
 /// A shell that ends the node and clears its folder away when its input ends.
 fn keeper(folder: &Path, programs: &Path) -> Result<Child> {
-    let script = r#"read -r _; "$1" down "$2" "$3"; rm -rf "$2""#;
+    let script = r#"trap "" HUP INT TERM; read -r _; "$1" down "$2" "$3"; rm -rf "$2""#;
     Command::new("bash")
         .args(["-c", script, "keeper"])
         .args([&cluster(), folder, programs])

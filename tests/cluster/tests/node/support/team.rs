@@ -18,6 +18,7 @@ use oci::{Folder, Options};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::host::{Process, Signal};
 use super::node::{Node, REGISTRY};
 
 /// Longest wait for anything that takes no training.
@@ -120,29 +121,34 @@ impl Team {
         Ok(found.context("it is there")?.data["status"].clone())
     }
 
-    /// The pod of the training that runs, and not one that is in `but`.
+    /// The pod of the training that runs, and is none of these.
     pub(crate) async fn training_pod(&self, but: &[&Pod]) -> Result<Pod> {
-        let params = ListParams::default().labels("anneal.dev/role=train");
         let runs = |pod: &Pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            phase == Some("Running")
-                && !but.iter().any(|other| other.metadata.uid == pod.metadata.uid)
+            let is_old = but.iter().any(|other| other.metadata.uid == pod.metadata.uid);
+            phase == Some("Running") && !is_old
         };
-        let mut every = tokio::time::interval(Duration::from_millis(200));
-        for _ in 0..PATIENCE.as_millis() / 200 {
-            every.tick().await;
-            if let Some(pod) = self.pods.list(&params).await?.items.into_iter().find(runs) {
+        self.pod("a pod that trains", runs).await
+    }
+
+    async fn pod(&self, what: &str, is_it: impl Fn(&Pod) -> bool) -> Result<Pod> {
+        let params = ListParams::default().labels("anneal.dev/role=train");
+        let mut every = tokio::time::interval(Duration::from_millis(100));
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while every.tick().await < end {
+            if let Some(pod) = self.pods.list(&params).await?.items.into_iter().find(&is_it) {
                 return Ok(pod);
             }
         }
-        bail!("no pod trains")
+        bail!("waited {PATIENCE:?} for {what}")
     }
 
-    /// The pod of the training once so many steps are taken.
-    pub(crate) async fn training_pod_after(&self, steps: u64) -> Result<Pod> {
-        let taken = |status: &Value| status["progress"]["step"].as_u64() >= Some(steps);
-        self.when(&format!("{steps} steps"), taken).await?;
-        self.training_pod(&[]).await
+    /// The training's pod and its trainer, which is held before it has done anything.
+    pub(crate) async fn held(&self) -> Result<(Pod, Process)> {
+        let pod = self.pod("a pod of the training", |_| true).await?;
+        let trainer = Process::of(&pod).await?;
+        trainer.send(Signal::STOP)?;
+        Ok((pod, trainer))
     }
 
     /// Names of the Jobs, in their order.
@@ -264,6 +270,14 @@ pub(crate) async fn push(image: &str, folder: Folder<'_>, options: &Options) -> 
     let packed = oci::image_from_dirs(&[folder], &Default::default())?;
     oci::push::push(&packed, &target, options).await.with_context(|| format!("push {image}"))?;
     Ok(())
+}
+
+/// Examples of 1,500 tokens, so that a step takes time and memory.
+pub(crate) fn long_examples(count: u32) -> String {
+    let words = "red green blue ".repeat(50);
+    let line =
+        |number| format!("{{\"prompt\": \"{number} {words}\", \"completion\": \"{words}\"}}\n");
+    (0..count).map(line).collect()
 }
 
 /// Two examples.
