@@ -8,6 +8,7 @@
 
 mod admit;
 pub mod capacity;
+pub mod catalogue;
 mod decide;
 mod end;
 pub mod histogram;
@@ -20,12 +21,14 @@ pub mod render;
 pub mod resolve;
 pub mod revision;
 mod seen;
+mod sizing;
 mod status;
 pub mod targets;
 pub mod time;
 mod trouble;
 
 pub use capacity::{Memory, Shape};
+pub use catalogue::Catalogue;
 pub use decide::{Happening, Next, Plan, Removal, plan};
 pub use histogram::{Bucket, histogram};
 pub use inputs::{Inputs, Sources, data_block, seed};
@@ -34,3 +37,4 @@ pub use observed::{Observed, RegistryAnswer, SecretKind, SecretState, Settings};
 pub use questions::{Questions, questions};
 pub use render::Object;
 pub use resolve::{Choice, Estimate, Resolved, resolve};
+pub use sizing::{Candidate, Sizing, sizing};

@@ -10,6 +10,7 @@ mod fit;
 mod length;
 mod numbers;
 mod rate;
+mod short;
 
 use api::run_spec::{Compute, Output, RUN_SPEC_VERSION};
 use api::{Fault, RunSpec, Workspace};
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 use crate::capacity::Memory;
 use crate::inputs::{Inputs, data_block, seed};
 use crate::revision::revision;
+
+pub(crate) use numbers::{bytes, grouped};
 
 /// A run that is fully decided.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -137,7 +137,8 @@ fn less_memory_costs_micro_batches_then_checkpointing_then_refusal() {
     small.machine.memory = 300_000_000;
     let text = refused("", &small);
     assert!(text.starts_with("spec.compute.memory: the run needs about "), "{text}");
-    assert!(text.contains("and may use 300 MB\n  hint: "), "{text}");
+    assert!(text.contains("and may use 300 MB: "), "{text}");
+    assert!(text.contains(" are short\n  hint: "), "{text}");
 }
 
 #[test]

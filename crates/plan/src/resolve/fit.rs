@@ -7,8 +7,8 @@ use api::{Fault, RunSpec, Workspace};
 
 use super::adapter::Chosen;
 use super::length::{Length, longest};
-use super::numbers::{bytes, grouped};
-use super::{Estimate, Made, fault};
+use super::numbers::bytes;
+use super::{Estimate, Made, short};
 use crate::capacity::{Memory, Shape, memory};
 use crate::inputs::Inputs;
 use crate::time::{Work, seconds};
@@ -74,7 +74,7 @@ pub(super) fn choose(
     squeeze(workspace, inputs, length, &mut shape, limit);
     let memory = peak(inputs, length, &shape);
     if memory.total() > limit {
-        return Err(vec![too_large(&memory, limit, &shape, adapter)]);
+        return Err(vec![short::too_large(inputs, length, &shape, limit, adapter)]);
     }
     let fits = format!("so that {} fit into {}", bytes(memory.total()), bytes(limit));
     note(workspace, &shape, wanted, has_bf16, &fits, made);
@@ -100,7 +100,7 @@ fn has_dropout(adapter: &Chosen) -> bool {
 }
 
 /// The memory of a run whose micro-batches are as full as whole examples make them.
-fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
+pub(super) fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
     let shortest = inputs.data.train.lengths.iter().min().map_or(1, |length| u64::from(*length));
     let examples = (shape.tokens / shortest.max(1)).clamp(1, length.batch.max(1));
     let tokens = shape.tokens.min(examples * shape.longest).max(shape.longest);
@@ -182,32 +182,6 @@ fn note(
         };
         (shape.activation_checkpointing, reason)
     });
-}
-
-fn too_large(memory: &Memory, limit: u64, shape: &Shape, adapter: &Chosen) -> Fault {
-    let message = format!(
-        "the run needs about {} of memory, and may use {}",
-        bytes(memory.total()),
-        bytes(limit)
-    );
-    let mut hints = Vec::new();
-    if adapter.is_full() {
-        hints.push("train an adapter (`adapter: {lora: {}}`)".to_owned());
-    }
-    if shape.precision == Precision::Fp32 {
-        hints.push("use `precision: BF16`".to_owned());
-    }
-    if !shape.activation_checkpointing {
-        hints.push("set `activationCheckpointing: true`".to_owned());
-    }
-    if memory.activations + memory.work > memory.total() / 4 {
-        hints.push(format!(
-            "lower maxSequenceLength (the longest example has {} tokens)",
-            grouped(shape.longest)
-        ));
-    }
-    hints.push("use a smaller base model, or a machine with more memory".to_owned());
-    fault("spec.compute.memory", message, hints.join("; "))
 }
 
 /// What the decided run will take.

@@ -15,7 +15,7 @@ pub(super) fn power_of_two(value: u64) -> u64 {
 }
 
 /// `1,234,567`.
-pub(super) fn grouped(value: u64) -> String {
+pub(crate) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -28,7 +28,7 @@ pub(super) fn grouped(value: u64) -> String {
 }
 
 /// Bytes in GB or MB.
-pub(super) fn bytes(value: u64) -> String {
+pub(crate) fn bytes(value: u64) -> String {
     match value {
         0..1_000_000_000 => format!("{:.0} MB", value as f64 / 1e6),
         _ => format!("{:.1} GB", value as f64 / 1e9),

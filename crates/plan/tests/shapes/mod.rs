@@ -6,7 +6,10 @@ use api::{LinearFacts, ModelFacts};
 pub(crate) fn named(name: &str) -> ModelFacts {
     match name {
         "smollm2-135m" => llama(30, 576, 9, 3, 64, 1536, 49_152, 8192, true),
+        "qwen-0.6b" => llama(28, 1024, 16, 8, 128, 3072, 151_936, 40_960, true),
+        "llama-3b" => llama(28, 3072, 24, 8, 128, 8192, 128_256, 131_072, true),
         "llama-8b" => llama(32, 4096, 32, 8, 128, 14_336, 128_256, 131_072, false),
+        "llama-70b" => llama(80, 8192, 64, 8, 128, 28_672, 128_256, 131_072, false),
         "tiny" => llama(2, 16, 4, 2, 4, 32, 128, 64, true),
         other => unreachable!("no model is named {other}"),
     }

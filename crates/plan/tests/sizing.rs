@@ -1,0 +1,133 @@
+//! Which GPU a run takes, for models of five sizes and what is stated: `sizes/NAME.yaml` holds each.
+//! `UPDATE_GOLDEN=1` writes them anew.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+
+use api::run_spec::BaseModel;
+use api::{DataFacts, MachineFacts, SplitFacts, Workspace};
+use plan::{Catalogue, Inputs, Sizing, Sources, sizing};
+
+#[path = "shapes/mod.rs"]
+mod shapes;
+
+/// A model's name, what the spec states, and the longest example.
+const CASES: [(&str, &str, &str, u64); 9] = [
+    ("smallest", "smollm2-135m", "", 800),
+    ("small_all_weights", "qwen-0.6b", "adapter: {full: {}}", 2000),
+    ("middle", "llama-3b", "", 2000),
+    ("eight_billion", "llama-8b", "", 2000),
+    ("eight_billion_long", "llama-8b", "", 32_000),
+    ("eight_billion_all_weights", "llama-8b", "adapter: {full: {}}", 2000),
+    (
+        "eight_billion_no_checkpointing",
+        "llama-8b",
+        "hyperparameters: {activationCheckpointing: false}",
+        4000,
+    ),
+    ("seventy_billion", "llama-70b", "", 2000),
+    ("more_than_any_has", "llama-70b", "hyperparameters: {precision: FP32}", 2000),
+];
+
+#[test]
+fn sizes_are_as_they_were() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sizes");
+    let mut wrong = Vec::new();
+    for (name, model, stated, longest) in CASES {
+        let found = size(model, stated, longest, &Catalogue::built_in());
+        let found = serde_yaml::to_string(&serde_json::to_value(&found).unwrap()).unwrap();
+        let path = folder.join(format!("{name}.yaml"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &found).unwrap();
+        }
+        let expected = fs::read_to_string(path).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!("{name}\n--- expected\n{expected}\n--- found\n{found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is chosen holds the run, and no smaller product does.
+#[test]
+fn the_smallest_that_holds_it() {
+    let catalogue = Catalogue::built_in();
+    assert!(catalogue.products.len() >= 8);
+    let chosen = size("llama-8b", "", 2000, &catalogue).unwrap().chosen.unwrap();
+    assert!(chosen.needs <= chosen.memory);
+    let smaller = Catalogue {
+        products: catalogue
+            .products
+            .into_iter()
+            .filter(|one| one.memory() < chosen.memory)
+            .collect(),
+    };
+    assert!(size("llama-8b", "", 2000, &smaller).is_none_or(|sizing| sizing.chosen.is_none()));
+}
+
+/// A workspace that asks for the CPU gets no GPU.
+#[test]
+fn the_cpu_needs_no_gpu() {
+    let none = size("smollm2-135m", "compute: {device: CPU}", 800, &Catalogue::built_in());
+    assert_eq!(none, None);
+}
+
+/// A catalogue of one's own adds products, and changes those of the same name.
+#[test]
+fn a_catalogue_of_ones_own() {
+    let own = Catalogue::read(
+        r#"{"products": [{"name": "Small 8GB", "labels": ["Small"], "memoryMib": 8192,
+            "bf16Tflops": 50, "instances": {"own": [{"type": "small-1", "gpus": 1}]}}]}"#,
+    )
+    .unwrap();
+    let catalogue = Catalogue::built_in().with(own.clone()).with(own);
+    assert_eq!(catalogue.products.len(), Catalogue::built_in().products.len() + 1);
+    let chosen = size("smollm2-135m", "", 800, &catalogue).unwrap().chosen.unwrap();
+    assert_eq!(chosen.product, "Small 8GB");
+    assert_eq!(chosen.instances["own"].type_, "small-1");
+    let error = Catalogue::read("{\"product\": []}").unwrap_err().to_string();
+    assert!(error.contains("unknown field `product`"), "{error}");
+}
+
+fn size(model: &str, stated: &str, longest: u64, catalogue: &Catalogue) -> Option<Sizing> {
+    let text = format!(
+        "apiVersion: anneal.dev/v1alpha1\nkind: FineTuneWorkspace\nmetadata: {{name: snippets}}\n\
+         spec:\n  baseModel: {{path: model}}\n  data: {{train: {{path: train.jsonl}}}}\n  {stated}\n"
+    );
+    let workspace: Workspace = api::load("workspace.yaml", &text).unwrap().0;
+    sizing(&workspace, &inputs(model, longest), catalogue)
+}
+
+fn inputs(model: &str, longest: u64) -> Inputs {
+    let train = SplitFacts {
+        examples: 10_000,
+        tokens: 10_000 * longest / 2,
+        label_tokens: 10_000 * longest / 4,
+        longest,
+        lengths: vec![(longest / 2) as u32, longest as u32],
+    };
+    Inputs {
+        model: shapes::named(model),
+        data: DataFacts {
+            digest: "sha256:data".to_owned(),
+            format: Some(api::run_spec::Format::Chat),
+            train,
+            ..DataFacts::default()
+        },
+        // Preflight runs on a machine without a GPU.
+        machine: MachineFacts { cpus: 8, memory: 32 << 30, bf16: true, gpu: None },
+        sources: Sources {
+            base_model: BaseModel {
+                path: "model".into(),
+                reference: "model".to_owned(),
+                digest: Some("sha256:base".to_owned()),
+            },
+            train: vec!["train.jsonl".into()],
+            validation: Vec::new(),
+            test: Vec::new(),
+            output_dir: ".anneal/snippets".into(),
+        },
+    }
+}
