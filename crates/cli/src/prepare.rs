@@ -35,6 +35,8 @@ pub(crate) struct Prepared {
     pub(crate) data: DataFacts,
     pub(crate) machine: MachineFacts,
     pub(crate) resolved: plan::Resolved,
+    /// The GPU that the run would take in a cluster.
+    pub(crate) sizing: Option<plan::Sizing>,
     /// The examples themselves, where they were to be kept.
     pub(crate) examples: Option<Dataset>,
 }
@@ -97,8 +99,9 @@ pub(crate) fn resolve(
     let inputs = plan::Inputs { model, data, machine, sources };
     let resolved =
         plan::resolve(workspace, &inputs).map_err(|faults| document.failure(faults, 0))?;
+    let sizing = plan::sizing(workspace, &inputs, &plan::Catalogue::built_in());
     let plan::Inputs { model, data, machine, sources: _ } = inputs;
-    Ok(Prepared { model, data, machine, resolved, examples })
+    Ok(Prepared { model, data, machine, resolved, sizing, examples })
 }
 
 impl Document {

@@ -21,6 +21,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
             "runSpec": prepared.resolved.run_spec,
             "reasons": prepared.resolved.reasons,
             "estimate": prepared.resolved.estimate,
+            "gpu": prepared.sizing,
             "model": prepared.model,
             "data": prepared.data,
             "machine": prepared.machine,

@@ -2,7 +2,7 @@
 
 use api::run_spec::{Adapter, RunSpec};
 use api::{Fault, SplitFacts};
-use plan::{Choice, Estimate, histogram};
+use plan::{Candidate, Choice, Estimate, Sizing, histogram};
 use serde_json::Value;
 
 use super::format;
@@ -21,6 +21,9 @@ pub(crate) fn print(prepared: &Prepared) {
     data(prepared);
     choices(&prepared.resolved.reasons);
     totals(spec, estimate);
+    if let Some(sizing) = &prepared.sizing {
+        gpu(sizing);
+    }
     warnings(&prepared.resolved.warnings);
 }
 
@@ -133,6 +136,35 @@ fn totals(spec: &RunSpec, estimate: &Estimate) {
     );
     say!("time        about {}", format::seconds(estimate.seconds as f64));
     say!("output      {}", spec.output.dir.display());
+}
+
+/// The GPU that the run would take in a cluster, and what a larger one is better for.
+fn gpu(sizing: &Sizing) {
+    let Some(chosen) = &sizing.chosen else {
+        say!("gpu         none: {}", sizing.reason);
+        return;
+    };
+    say!("gpu         {}{}: {}", chosen.product, types(chosen), sizing.reason);
+    for candidate in &sizing.runners_up {
+        say!(
+            "            or {}{}: {} of {}, {} tokens at once",
+            candidate.product,
+            types(candidate),
+            format::bytes(candidate.needs),
+            format::bytes(candidate.memory),
+            format::count(candidate.micro_batch_tokens),
+        );
+    }
+}
+
+/// Instance types: ` (aws g6.xlarge; gcp g2-standard-4)`.
+fn types(candidate: &Candidate) -> String {
+    let types = candidate.instances.iter().map(|(cloud, one)| match one.gpus {
+        1 => format!("{cloud} {}", one.type_),
+        gpus => format!("{cloud} {}, which has {gpus}", one.type_),
+    });
+    let types = types.collect::<Vec<_>>().join("; ");
+    if types.is_empty() { types } else { format!(" ({types})") }
 }
 
 /// What will work and is probably not what was meant.

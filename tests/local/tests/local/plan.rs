@@ -27,4 +27,5 @@ fn a_plan_as_json_holds_the_run_specification() {
     assert_eq!(value["runSpec"]["training"]["steps"], 12);
     assert_eq!(value["data"]["train"]["examples"], 32);
     assert!(value["estimate"].is_object());
+    assert!(value["gpu"]["chosen"]["product"].is_string());
 }
