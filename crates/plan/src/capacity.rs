@@ -11,11 +11,10 @@
 //! work = max(a block's backward pass + a chunk of the head, the optimizer's largest matrix)
 //! ```
 //!
-//! The constants below were fitted to 29 measured peaks on two cores: three models (135M tied, 100M
-//! untied, 270M with a vocabulary of 262,144), both precisions, with and without checkpointing, ranks 16
-//! and 64, dropout, full fine-tuning, 12 to 4,020 tokens at once. The worst was 11 % off, all but two
-//! within 6 %. Those runs had sequences of one length; runs of 12 to 60 steps over many lengths gave
-//! what a length costs in bf16 on a CPU.
+//! The constants were first fitted to 29 measured peaks on two cores: three models (135M tied, 100M untied,
+//! 270M with a vocabulary of 262,144), both precisions, with and without checkpointing, ranks 16 and 64,
+//! dropout, full fine-tuning, 12 to 4,020 tokens at once. What the allocator adds, and what a length of
+//! sequence costs in bf16, was fitted anew to eight runs of SmolLM2-135M over many lengths.
 
 use api::ModelFacts;
 use api::run_spec::{Adapter, Precision};
@@ -27,21 +26,26 @@ use crate::targets::Targets;
 const PROCESS: f64 = 190e6;
 /// Bytes of the tokenizer per entry of the vocabulary.
 const PER_VOCABULARY_ENTRY: f64 = 230.0;
-/// Bytes that the CPU's bf16 kernels keep for each length of sequence that they have met, and the
-/// number of lengths after which older ones are given up.
-const PER_LENGTH: f64 = 11e6;
-const MOST_LENGTHS: u64 = 200;
+/// Bytes that the CPU's bf16 kernels keep for each length of sequence that they have met, as
+/// [`filled`] up, and the number of lengths after which older ones are given up.
+const PER_LENGTH: f64 = 12e6;
+const MOST_LENGTHS: u64 = 40;
 /// Elements of one chunk of logits (`lm/src/head.rs`), and bytes that each adds to the peak.
 const HEAD_CHUNK: f64 = 16.0 * 1_048_576.0;
 const HEAD_BYTES: f64 = 3.0;
 /// Sequences that are generated side by side (`lm/src/generate.rs`).
 const GENERATION_BATCH: f64 = 16.0;
 /// What the allocator holds beyond what the activations need, of these.
-const SLACK: f64 = 1.18;
+const SLACK: f64 = 1.1;
 /// The same of the tensors that come and go in a block's backward pass.
-const WORK_SLACK: f64 = 2.2;
+const WORK_SLACK: f64 = 1.6;
 /// Copies of the largest trained matrix that an optimizer's step makes.
 const OPTIMIZER_COPIES: f64 = 4.0;
+
+/// The rows that a CPU's attention gives to a sequence (`lm/src/attention/batch.rs`).
+pub fn filled(length: u32) -> u32 {
+    length.next_multiple_of(if length < 192 { 32 } else { 64 })
+}
 
 /// What of a run decides its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -15,9 +15,8 @@ const PREPARED: &str = "ANNEAL_PREPARED";
 /// - `OMP_WAIT_POLICY=PASSIVE`: by default the threads of OpenMP spin while they wait, and a busy
 ///   machine then slows training down by more than ten times.
 /// - `OMP_NUM_THREADS`: what the cgroup's quota and the affinity allow; OpenMP looks only at the latter.
-/// - `MALLOC_CONF`: memory freed by one step is kept for the next, and not returned to the system and
-///   asked for again page by page; one arena for all threads, as tensors
-///   are made by one.
+/// - `MALLOC_CONF`: memory freed by one step is kept for the next, and given back only after some
+///   seconds without use; one arena for all threads, as tensors are made by one.
 pub fn prepare() {
     quiet_caught_panics();
     if std::env::var_os(PREPARED).is_some() {
@@ -40,8 +39,7 @@ pub fn prepare() {
 }
 
 fn settings() -> [(&'static str, OsString); 3] {
-    let malloc = "metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1,\
-                  oversize_threshold:0,narenas:1";
+    let malloc = "dirty_decay_ms:5000,muzzy_decay_ms:0,oversize_threshold:0,narenas:1";
     [
         ("OMP_WAIT_POLICY", "PASSIVE".into()),
         ("OMP_NUM_THREADS", available_threads().to_string().into()),

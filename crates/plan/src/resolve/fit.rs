@@ -9,7 +9,7 @@ use super::adapter::Chosen;
 use super::length::{Length, longest};
 use super::numbers::bytes;
 use super::{Estimate, Made, short};
-use crate::capacity::{Memory, Shape, memory};
+use crate::capacity::{Memory, Shape, filled, memory};
 use crate::inputs::Inputs;
 use crate::time::{Work, seconds};
 
@@ -113,9 +113,10 @@ pub(super) fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
     memory(&inputs.model, &Shape { tokens, lengths, ..*shape })
 }
 
-/// Lengths of the examples that the run gets to see.
+/// Lengths, as attention fills them up, of the examples that the run gets to see.
 fn distinct_lengths(inputs: &Inputs, length: Length) -> u64 {
-    let lengths: BTreeSet<u32> = inputs.data.train.lengths.iter().copied().collect();
+    let lengths: BTreeSet<u32> =
+        inputs.data.train.lengths.iter().map(|length| filled(*length)).collect();
     (lengths.len() as u64).min(length.steps.saturating_mul(length.batch))
 }
 

@@ -10,20 +10,23 @@ const TOLERANCE: f64 = 0.15;
 fn the_announced_memory_is_what_a_run_takes() {
     let base = testkit::base_model::smollm2().unwrap();
     let shapes = [
-        ("fp32", "precision: FP32, batchSize: 2, microBatchTokens: 1024"),
-        ("bf16", "precision: BF16, batchSize: 4, microBatchTokens: 2048"),
+        ("fp32", 400, "maxSteps: 2, precision: FP32, batchSize: 2, microBatchTokens: 1024"),
+        ("bf16", 400, "maxSteps: 2, precision: BF16, batchSize: 4, microBatchTokens: 2048"),
         (
             "checkpointing",
-            "precision: FP32, batchSize: 4, microBatchTokens: 2048, activationCheckpointing: true",
+            400,
+            "maxSteps: 2, precision: FP32, batchSize: 4, microBatchTokens: 2048, \
+             activationCheckpointing: true",
         ),
+        ("many lengths", 10, "maxSteps: 10, precision: BF16, batchSize: 8"),
     ];
-    for (name, numbers) in shapes {
+    for (name, shortest, numbers) in shapes {
         let project = Project::new().unwrap();
-        project.write("long.jsonl", &texts()).unwrap();
+        project.write("long.jsonl", &texts(shortest)).unwrap();
         let workspace = format!(
-            "apiVersion: anneal.dev/v1alpha1\nkind: FineTuneWorkspace\nmetadata: {{name: {name}}}\n\
+            "apiVersion: anneal.dev/v1alpha1\nkind: FineTuneWorkspace\nmetadata: {{name: memory}}\n\
              spec:\n  baseModel: {{path: {}}}\n  data: {{train: {{path: long.jsonl}}}}\n  \
-             hyperparameters: {{maxSteps: 2, {numbers}}}\n  checkpoints: {{everySteps: 0}}\n",
+             hyperparameters: {{{numbers}}}\n  checkpoints: {{everySteps: 0}}\n",
             base.display()
         );
         project.write("tune.yaml", &workspace).unwrap();
@@ -42,13 +45,13 @@ fn the_announced_memory_is_what_a_run_takes() {
     }
 }
 
-/// Sixteen texts of about 400 tokens.
-fn texts() -> String {
+/// Texts of `shortest` to about 400 words, most of which are a token each.
+fn texts(shortest: usize) -> String {
     let words = ["the", "film", "was", "good", "and", "the", "story", "light", "with", "music"];
-    (0..16)
-        .map(|number| {
-            let words = (0..400).map(|index| words[(index * 7 + number) % words.len()]);
-            format!("{}\n", json!({"text": words.collect::<Vec<_>>().join(" ")}))
-        })
-        .collect()
+    let text = |number: usize| {
+        let length = shortest + (400 - shortest) * (number * 29 % 80) / 80;
+        let words: Vec<_> = (0..length).map(|at| words[(at * 7 + number) % words.len()]).collect();
+        format!("{}\n", json!({"text": words.join(" ")}))
+    };
+    (0..80).map(text).collect()
 }
