@@ -58,6 +58,12 @@ reasons! {
     ContainerNotStarting,
     /// The trainer reads model and data, and trains.
     Training,
+    /// The trainer shows no sign of work for longer than `limits.stall`.
+    TrainerStalled,
+    /// Somebody else sets fields of an object that the operator made.
+    FieldConflict,
+    /// The API server refuses an object, as for an admission rule or a value of the spec.
+    ObjectRefused,
     /// The trainer scores the test examples.
     Evaluating,
     /// The adapter is being pushed, or the registry asked for it.

@@ -1,10 +1,12 @@
-//! Number formats as the API server knows them: it has no unsigned ones, and warns of each.
+//! The schema as the API server and kubectl know it: there are no unsigned numbers, which the one warns of,
+//! and a line of a description ends where the other ends it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 
-/// Names every integer `int64`; that it is not negative is in its minimum.
+/// Names every integer `int64`, that it is not negative is in its minimum; and joins lines that only the
+/// source broke, since `kubectl explain` would break them again.
 pub(crate) fn known(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         if let Some(schema) = &mut version.schema
@@ -17,6 +19,10 @@ pub(crate) fn known(mut definition: CustomResourceDefinition) -> CustomResourceD
 }
 
 fn walk(schema: &mut JSONSchemaProps) {
+    if let Some(description) = &mut schema.description {
+        let paragraphs = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+        *description = paragraphs.collect::<Vec<_>>().join("\n\n");
+    }
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = Some("int64".to_owned());
         schema.minimum.get_or_insert(0.0);

@@ -7,6 +7,7 @@ pub mod fault;
 mod formats;
 mod later;
 pub mod names;
+mod rules;
 pub mod run_spec;
 mod schema;
 pub mod termination;

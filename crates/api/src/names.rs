@@ -95,6 +95,11 @@ impl ImageReference {
             return bad("its tag is not made of letters, digits, `_`, `.` and `-`");
         }
         let (registry, repository) = split_host(path);
+        let is_of_host =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_' | '[' | ']');
+        if !registry.chars().all(is_of_host) {
+            return bad("its host is not made of letters, digits, `.`, `:` and `-`");
+        }
         if repository.len() > 255 || !repository.split('/').all(is_path_component) {
             return bad(
                 "the repository is not made of lower-case letters, digits, `.`, `_` and `-` between slashes",
@@ -220,27 +225,28 @@ pub fn parse_bytes(text: &str) -> Result<u64, NameError> {
     }
 }
 
-/// Reads a time as `90s`, `30m`, `2h`, `1d` or several of these in a row.
+/// Reads a time as `90s`, `30m`, `2h`, `1d` or several of these, the longest first: `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, NameError> {
-    let wrong =
-        || error(format!("`{text}` is not a length of time"), "write it as `30m`, `2h` or `1h30m`");
+    /// With the seconds of each, and the most digits: together they fit into the 32 bits in which
+    /// Kubernetes counts some seconds.
+    const UNITS: [(char, u64, usize); 4] =
+        [('d', 86_400, 4), ('h', 3600, 5), ('m', 60, 6), ('s', 1, 8)];
     let (mut total, mut rest) = (0_u64, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let factor = match rest.as_bytes()[digits] {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            b'd' => 86_400,
-            _ => return Err(wrong()),
-        };
-        total = number.checked_mul(factor).and_then(|n| total.checked_add(n)).ok_or_else(wrong)?;
-        rest = &rest[digits + 1..];
+    for (unit, seconds, most) in UNITS {
+        let digits = rest.chars().take_while(char::is_ascii_digit).count();
+        let number = &rest[..digits];
+        if let Some(after) = rest[digits..].strip_prefix(unit)
+            && (1..=most).contains(&digits)
+        {
+            total += number.parse::<u64>().unwrap_or_default() * seconds;
+            rest = after;
+        }
     }
-    // Kubernetes counts seconds in 32 or 64 bits, depending on the field.
-    if total == 0 || total > i32::MAX as u64 {
-        return Err(wrong());
+    if total == 0 || !rest.is_empty() {
+        return Err(error(
+            format!("`{text}` is not a length of time"),
+            "write it as `30m`, `2h` or `1h30m`",
+        ));
     }
     Ok(Duration::from_secs(total))
 }

@@ -15,11 +15,20 @@ use serde_json::{Map, Value};
 use crate::fault::Fault;
 use crate::formats;
 use crate::later;
+use crate::rules;
 use crate::workspace::FineTuneWorkspace;
 
 /// The custom resource definition, as generated from the types.
-pub(crate) static CRD: LazyLock<CustomResourceDefinition> =
-    LazyLock::new(|| formats::known(FineTuneWorkspace::crd()));
+pub(crate) static CRD: LazyLock<CustomResourceDefinition> = LazyLock::new(|| {
+    let mut definition = formats::known(FineTuneWorkspace::crd());
+    for version in &mut definition.spec.versions {
+        let schema = version.schema.as_mut();
+        if let Some(root) = schema.and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            rules::add(root);
+        }
+    }
+    definition
+});
 
 static ROOT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     CRD.spec
@@ -39,8 +48,8 @@ fn property<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchem
     schema.properties.as_ref().and_then(|properties| properties.get(name))
 }
 
-/// Checks `value`, which stands at `path`, and takes out of it what is refused. `false` when the value as
-/// a whole is refused.
+/// Checks `value`, which stands at `path`, and takes out of it what is refused; what is missing stays so,
+/// until [`fill`]. `false` when the value as a whole is refused.
 pub(crate) fn check(
     value: &mut Value,
     schema: &JSONSchemaProps,
@@ -104,7 +113,7 @@ fn check_object(
         let message = "is missing".to_owned();
         faults.push(Fault { field: Some(join(path, missing)), message, hint, ..Fault::default() });
     }
-    schema.required.iter().flatten().all(|name| map.contains_key(name))
+    true
 }
 
 fn check_array(
@@ -116,6 +125,9 @@ fn check_array(
     let before = faults.len();
     if schema.min_items.is_some_and(|least| (items.len() as i64) < least) {
         faults.push(fault(path, "must not be empty"));
+    }
+    if let Some(most) = schema.max_items.filter(|most| (items.len() as i64) > *most) {
+        faults.push(fault(path, format!("must not have more than {most} items")));
     }
     if let Some(JSONSchemaPropsOrArray::Schema(of)) = &schema.items {
         for (index, item) in items.iter_mut().enumerate() {
@@ -134,8 +146,50 @@ fn check_text(text: &str, schema: &JSONSchemaProps, path: &str, faults: &mut Vec
             faults.push(Fault { field: field(path), message, hint, ..Fault::default() });
         }
     }
-    if schema.min_length.is_some_and(|least| (text.chars().count() as i64) < least) {
+    let length = text.chars().count() as i64;
+    if schema.min_length.is_some_and(|least| length < least) {
         faults.push(fault(path, "must not be empty"));
+    }
+    if let Some(most) = schema.max_length.filter(|most| length > *most) {
+        faults.push(fault(path, format!("must have at most {most} characters, and has {length}")));
+    }
+}
+
+/// Puts something into every place that is needed and empty, so that the rest can be looked at. What is
+/// said of these places is of no interest: that they are empty has been told.
+pub(crate) fn fill(value: &mut Value, schema: &JSONSchemaProps) {
+    match value {
+        Value::Object(map) => {
+            for name in schema.required.iter().flatten() {
+                if let (None, Some(property)) = (map.get(name), property(schema, name)) {
+                    map.insert(name.clone(), blank(property));
+                }
+            }
+            for (name, value) in map {
+                if let Some(property) = property(schema, name) {
+                    fill(value, property);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(JSONSchemaPropsOrArray::Schema(of)) = &schema.items {
+                items.iter_mut().for_each(|item| fill(item, of));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A value of the type that the schema asks for.
+fn blank(schema: &JSONSchemaProps) -> Value {
+    let first = schema.enum_.as_ref().and_then(|values| values.first());
+    match (first, schema.type_.as_deref()) {
+        (Some(first), _) => first.0.clone(),
+        (None, Some("object")) => Value::Object(Map::new()),
+        (None, Some("array")) => Value::Array(Vec::new()),
+        (None, Some("boolean")) => Value::Bool(false),
+        (None, Some("integer" | "number")) => Value::from(1),
+        (None, _) => Value::String("x".to_owned()),
     }
 }
 

@@ -175,7 +175,7 @@ fn compute(raw: Option<&workspace::ComputeSpec>, faults: &mut Faults) -> Compute
     let gpus = raw.gpus.unwrap_or(0);
     if gpus > 0 && raw.device == Device::Cpu {
         let hint = "remove one of them";
-        faults.add("spec.compute", "gpus and device: CPU exclude each other", hint);
+        faults.add("spec.compute.gpus", "gpus and device: CPU exclude each other", hint);
     }
     Compute {
         device: raw.device,

@@ -40,7 +40,7 @@ pub const API_VERSION: &str = "anneal.dev/v1alpha1";
 pub const KIND: &str = "FineTuneWorkspace";
 
 /// What is to be trained, on what, and where the result goes.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "anneal.dev",
     version = "v1alpha1",
@@ -52,7 +52,7 @@ pub const KIND: &str = "FineTuneWorkspace";
     status = "FineTuneWorkspaceStatus",
     derive = "PartialEq",
     doc = "Fine-tunes a base model on data and publishes the adapter as an OCI image.",
-    validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label of at most 50 characters: the revision is appended to it to name the run"),
+    validation = Rule::new("oldSelf.hasValue() || self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").optional_old_self(true).message("metadata.name must be a DNS label of at most 50 characters: the revision is appended to it to name the run"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the run is in its life"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary", description = "Steps done, of all"),
     printcolumn(name = "Loss", type_ = "number", json_path = ".status.progress.trainLoss", description = "Training loss of the last step"),

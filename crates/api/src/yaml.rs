@@ -99,11 +99,24 @@ fn is_told(faults: &[Fault], new: &Fault) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     let new = new.field.as_deref().unwrap_or_default();
-    faults
-        .iter()
-        .filter_map(|fault| fault.field.as_deref())
-        .any(|old| inside(old, new) || inside(new, old))
+    let elsewhere = LOOKS_AT.iter().filter(|(block, _)| inside(new, block));
+    let elsewhere: Vec<&str> = elsewhere.flat_map(|(_, fields)| fields.iter().copied()).collect();
+    faults.iter().filter_map(|fault| fault.field.as_deref()).any(|old| {
+        inside(old, new)
+            || inside(new, old)
+            || elsewhere.iter().any(|looked_at| inside(looked_at, old))
+    })
 }
+
+/// Rules of these blocks look at these fields of other ones: where one of them was refused as a whole, they
+/// see too little.
+const LOOKS_AT: &[(&str, &[&str])] = &[
+    ("spec.earlyStopping", &["spec.data.validation"]),
+    (
+        "spec.evaluation",
+        &["spec.data.validation", "spec.data.test", "spec.data.labels", "spec.data.format"],
+    ),
+];
 
 /// What could be read, with every fault of form.
 fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fault>) {
@@ -118,6 +131,8 @@ fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fa
     if !schema::check(&mut value, &DOCUMENT, "", &mut faults) {
         return (None, positions, faults);
     }
+    // What contradicts itself is told beside what is missing.
+    schema::fill(&mut value, &DOCUMENT);
     match serde_json::from_value(value) {
         Ok(workspace) => (Some(workspace), positions, faults),
         Err(error) => {

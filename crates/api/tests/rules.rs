@@ -111,7 +111,7 @@ fn data_rules() {
     check(
         "data: {train: {path: a}, validation: {fraction: 0.1}, test: {fraction: 0.8}}",
         "data: {train: {path: a}, validation: {fraction: 0.5}, test: {fraction: 0.5}}",
-        "spec.data: validation and test take 1 of the examples, and none are left",
+        "spec.data.validation.fraction: validation and test take 1 of the examples, and none are left",
     );
     check(
         "data: {train: {path: a}, format: Completion, labels: [a, b]}",

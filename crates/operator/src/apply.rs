@@ -1,21 +1,26 @@
 //! The one place that writes: by server-side apply, with one field manager, and only what differs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::FineTuneWorkspace;
-use api::condition::Reason;
-use api::workspace::{API_VERSION, KIND};
+use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, KIND};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::error_boundary::InvalidObject;
-use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use plan::{Happening, Object, Plan, Removal};
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::context::{Ctx, MANAGER};
+use crate::context::{Ctx, MANAGER, key};
+use crate::observe;
+use crate::obstacle::{conflict, refusal};
+use crate::workspace::Error;
 
 /// What could not be written, and why.
 #[derive(Debug, thiserror::Error)]
@@ -27,39 +32,48 @@ pub(crate) struct ApplyError {
     source: Box<kube::Error>,
 }
 
-/// Carries out a plan. What is mounted comes before what mounts it, and the event last: a pass that is
-/// cut off anywhere is made good by the next one.
+/// How far a plan was carried out.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Not wholly, since something is in the way: the time after which to look again.
+    pub(crate) again_after: Option<Duration>,
+}
+
+/// Carries out a plan. The event comes before what it tells of, what is mounted before what mounts it,
+/// and the status last: a pass that is cut off anywhere is made good by the next one.
 pub(crate) async fn apply(
     ctx: &Ctx,
     workspace: &FineTuneWorkspace,
     plan: &Plan,
-) -> Result<(), ApplyError> {
+) -> Result<Applied, ApplyError> {
     let namespace = workspace.namespace().unwrap_or_default();
     let Plan { delete, apply, status, happening, next: _ } = plan;
     for removal in delete {
         remove(ctx, &namespace, removal).await?;
     }
-    for object in apply {
-        match object {
-            Object::ConfigMap(map) => put(ctx, &namespace, &**map).await?,
-            Object::Job(job) => put(ctx, &namespace, &**job).await?,
-        }
-    }
-    if workspace.status.as_ref() != Some(status) {
-        put_status(ctx, &namespace, &workspace.name_any(), &json!(status)).await?;
-    }
     if let Some(happening) = happening {
         tell(ctx, workspace, happening).await?;
     }
-    Ok(())
+    for object in apply {
+        let is_put = match object {
+            Object::ConfigMap(map) => put(ctx, workspace, &**map).await?,
+            Object::Job(job) => put(ctx, workspace, &**job).await?,
+        };
+        if !is_put {
+            // The next pass says so in the status.
+            return Ok(Applied { again_after: Some(SOON) });
+        }
+    }
+    let is_put = workspace.status.as_ref() == Some(status)
+        || put_status(ctx, workspace, &json!(status)).await?;
+    Ok(Applied { again_after: (!is_put).then_some(LATER) })
 }
 
-/// Our word on fields that are ours alone: nobody else is to set them.
-fn as_manager() -> PatchParams {
-    PatchParams::apply(MANAGER).force()
-}
+const SOON: Duration = Duration::from_millis(100);
+const LATER: Duration = Duration::from_secs(30);
 
-async fn put<K>(ctx: &Ctx, namespace: &str, object: &K) -> Result<(), ApplyError>
+/// Applies an object; `false` where somebody else sets fields of it again and again, or it is refused.
+async fn put<K>(ctx: &Ctx, workspace: &FineTuneWorkspace, object: &K) -> Result<bool, ApplyError>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + k8s_openapi::Resource
@@ -68,38 +82,68 @@ where
         + Clone
         + std::fmt::Debug,
 {
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
-    let name = object.name_any();
-    api.patch(&name, &as_manager(), &Patch::Apply(object)).await.map_err(|source| ApplyError {
-        action: "apply",
-        kind: <K as k8s_openapi::Resource>::KIND,
-        name: name.clone(),
-        source: Box::new(source),
-    })?;
-    info!(kind = <K as k8s_openapi::Resource>::KIND, object = name, "applied");
-    Ok(())
+    let namespace = workspace.namespace().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &namespace);
+    let (kind, name) = (<K as k8s_openapi::Resource>::KIND, object.name_any());
+    let wrong = |source| failed("apply", kind, &name, source);
+    let patch = Patch::Apply(object);
+    let answer = api.patch(&name, &PatchParams::apply(MANAGER), &patch).await;
+    if let Some(what) = conflict(kind, &name, answer.as_ref().err()) {
+        if !ctx.obstacles.may_put_back(&key(workspace), &what) {
+            return Ok(false);
+        }
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &patch).await.map_err(wrong)?;
+        tell_of_putting_back(ctx, workspace, &what).await;
+    } else if let Some(what) = refusal(kind, &name, answer.as_ref().err()) {
+        warn!(what);
+        ctx.obstacles.refused(&key(workspace), what);
+        return Ok(false);
+    } else {
+        answer.map_err(wrong)?;
+    }
+    info!(kind, object = name, "applied");
+    Ok(true)
 }
 
+/// Writes the status; `false` where somebody else writes it, again and again.
 async fn put_status(
     ctx: &Ctx,
-    namespace: &str,
-    name: &str,
+    workspace: &FineTuneWorkspace,
     status: &serde_json::Value,
-) -> Result<(), ApplyError> {
-    let api: Api<FineTuneWorkspace> = Api::namespaced(ctx.client.clone(), namespace);
-    let patch = json!({"apiVersion": API_VERSION, "kind": KIND, "status": status});
-    let written = api.patch_status(name, &as_manager(), &Patch::Apply(&patch)).await;
-    match written {
-        // Deleted meanwhile: there is nobody to tell.
-        Err(kube::Error::Api(error)) if error.code == 404 => Ok(()),
-        Err(source) => Err(ApplyError {
-            action: "write the status of",
-            kind: KIND,
-            name: name.to_owned(),
-            source: Box::new(source),
-        }),
-        Ok(_) => Ok(()),
+) -> Result<bool, ApplyError> {
+    let (namespace, name) = (workspace.namespace().unwrap_or_default(), workspace.name_any());
+    let api: Api<FineTuneWorkspace> = Api::namespaced(ctx.client.clone(), &namespace);
+    let patch = Patch::Apply(json!({"apiVersion": API_VERSION, "kind": KIND, "status": status}));
+    let mut answer = api.patch_status(&name, &PatchParams::apply(MANAGER), &patch).await;
+    let contested = conflict(KIND, &name, answer.as_ref().err());
+    if let Some(what) = &contested {
+        if !ctx.obstacles.may_put_back(&key(workspace), what) {
+            return Ok(false);
+        }
+        answer = api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch).await;
     }
+    match answer {
+        // Deleted meanwhile: there is nobody to tell.
+        Err(kube::Error::Api(error)) if error.code == 404 => return Ok(true),
+        Err(source) => return Err(failed("write the status of", KIND, &name, source)),
+        Ok(_) => {}
+    }
+    if let Some(what) = contested {
+        tell_of_putting_back(ctx, workspace, &what).await;
+    }
+    Ok(true)
+}
+
+/// Tells that somebody else had set a field of ours. It is put back already: nothing depends on this.
+async fn tell_of_putting_back(ctx: &Ctx, workspace: &FineTuneWorkspace, what: &str) {
+    warn!(what, "put back what somebody else had set");
+    if let Err(error) = tell(ctx, workspace, &Happening::put_back(workspace, what)).await {
+        warn!(%error, "cannot tell that something was put back");
+    }
+}
+
+fn failed(action: &'static str, kind: &'static str, name: &str, source: kube::Error) -> ApplyError {
+    ApplyError { action, kind, name: name.to_owned(), source: Box::new(source) }
 }
 
 async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), ApplyError> {
@@ -119,9 +163,7 @@ async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), App
     match gone {
         // Gone already, or another one has its name.
         Err(kube::Error::Api(error)) if error.code == 404 || error.code == 409 => Ok(()),
-        Err(source) => {
-            Err(ApplyError { action: "delete", kind, name: name.clone(), source: Box::new(source) })
-        }
+        Err(source) => Err(failed("delete", kind, name, source)),
         Ok(()) => {
             info!(kind, object = name, "deleted");
             Ok(())
@@ -129,61 +171,66 @@ async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), App
     }
 }
 
+/// Makes an event. Its name says what it tells, so that it is told once, also by a pass that repeats one
+/// that was cut off.
 async fn tell(
     ctx: &Ctx,
     workspace: &FineTuneWorkspace,
     happening: &Happening,
 ) -> Result<(), ApplyError> {
-    // The API server takes at most 1 KiB.
-    let note: String = happening.note.chars().take(900).collect();
-    let event = Event {
-        type_: if happening.is_warning { EventType::Warning } else { EventType::Normal },
-        reason: happening.reason.to_string(),
-        note: Some(note),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    };
-    let about = workspace.object_ref(&());
-    match ctx.recorder.publish(&event, &about).await {
-        // The namespace is on its way out: no event can be made in it, and nobody will look.
-        Err(kube::Error::Api(error)) if error.code == 403 && error.message.contains("terminat") => {
+    let namespace = workspace.namespace().unwrap_or_default();
+    let api: Api<Event> = Api::namespaced(ctx.client.clone(), &namespace);
+    match api.create(&PostParams::default(), &event(ctx, workspace, happening)).await {
+        // Told before.
+        Err(kube::Error::Api(error)) if error.code == 409 => Ok(()),
+        // Refused for good, as by a quota or in a namespace that ends. The status says it as well.
+        Err(kube::Error::Api(error)) if (400..429).contains(&error.code) => {
+            warn!(%error, "an event is refused");
             Ok(())
         }
-        Err(source) => Err(ApplyError {
-            action: "tell an event of",
-            kind: KIND,
-            name: workspace.name_any(),
-            source: Box::new(source),
-        }),
-        Ok(()) => Ok(()),
+        Err(source) => Err(failed("tell an event of", KIND, &workspace.name_any(), source)),
+        Ok(_) => Ok(()),
     }
 }
 
-/// Says in the status of an object that this version cannot read it.
-pub(crate) async fn unreadable(ctx: Arc<Ctx>, object: InvalidObject) -> Result<(), ApplyError> {
-    let name = object.metadata.name.clone().unwrap_or_default();
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    let status = unreadable_status(&object);
-    put_status(&ctx, &namespace, &name, &status).await
+fn event(ctx: &Ctx, workspace: &FineTuneWorkspace, happening: &Happening) -> Event {
+    let Happening { is_warning, reason, note, key } = happening;
+    // The API server takes at most 1 KiB.
+    let note: String = note.chars().take(MOST_OF_A_NOTE).collect();
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{key}", workspace.name_any())),
+            namespace: workspace.namespace(),
+            ..ObjectMeta::default()
+        },
+        type_: Some(if *is_warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(reason.to_string()),
+        note: Some(note),
+        action: Some("Reconcile".to_owned()),
+        event_time: Some(MicroTime(Timestamp::now())),
+        regarding: Some(workspace.object_ref(&())),
+        reporting_controller: Some(MANAGER.to_owned()),
+        reporting_instance: Some(ctx.identity.clone()),
+        ..Event::default()
+    }
 }
 
-fn unreadable_status(object: &InvalidObject) -> serde_json::Value {
-    tracing::warn!(name = object.metadata.name, error = object.error, "cannot read a workspace");
-    let message = format!("this version of the operator cannot read it: {}", object.error);
-    let condition = |type_: &str, status: &str| {
-        json!({
-            "type": type_,
-            "status": status,
-            "reason": Reason::InvalidSpec.as_str(),
-            "message": message,
-            "observedGeneration": object.metadata.generation,
-            // The same on each pass, so that nothing is written twice.
-            "lastTransitionTime": object.metadata.creation_timestamp,
-        })
-    };
-    json!({
-        "phase": "Rejected",
-        "observedGeneration": object.metadata.generation,
-        "conditions": [condition("Ready", "False"), condition("Stalled", "True")],
-    })
+const MOST_OF_A_NOTE: usize = 900;
+
+/// Says in the status of an object that this version cannot read it.
+pub(crate) async fn unreadable(ctx: Arc<Ctx>, object: InvalidObject) -> Result<(), Error> {
+    let InvalidObject { error, metadata } = object;
+    let name = metadata.name.clone().unwrap_or_default();
+    warn!(name, error, "cannot read a workspace");
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let old = observe::old_status(&ctx, &namespace, &name).await?;
+    let now = Time(Timestamp::now());
+    let status = plan::unreadable(old.as_ref(), metadata.generation, &error, &now);
+    if old.as_ref() != Some(&status) {
+        // Only its name is known of it.
+        let mut named = FineTuneWorkspace::new(&name, FineTuneWorkspaceSpec::default());
+        named.metadata = metadata;
+        put_status(&ctx, &named, &json!(status)).await?;
+    }
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! One replica acts at a time: the one that holds a Lease.
 //!
 //! # Guarantees
-//! A process that can no longer renew its lease ends before another one may take it. A process that is
+//! A process that can no longer renew its lease ends before another one may take it, whatever their
+//! clocks say: a lease has run out when it was seen unchanged for as long as it holds. A process that is
 //! told to stop gives the lease back, so that the next one starts at once.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
@@ -29,17 +31,20 @@ pub(crate) struct Election {
     leases: Api<Lease>,
     /// Who we are; no two processes have the same.
     identity: String,
+    /// The last change of another one's lease, and when it was seen.
+    seen: Arc<Mutex<Option<(LeaseSpec, Instant)>>>,
 }
 
 impl Election {
     pub(crate) fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity }
+        let seen = Arc::new(Mutex::new(None));
+        Self { leases: Api::namespaced(client, namespace), identity, seen }
     }
 
     /// Waits until the lease is ours.
     pub(crate) async fn win(&self) {
         loop {
-            match self.claim(HOLDS).await {
+            match self.claim().await {
                 Ok(true) => break,
                 Ok(false) => debug!("another replica leads"),
                 Err(error) => warn!(%error, "cannot ask for the lease"),
@@ -54,7 +59,7 @@ impl Election {
         let mut renewed = Instant::now();
         while renewed.elapsed() < PATIENCE {
             sleep(EVERY).await;
-            match timeout(EVERY, self.claim(HOLDS)).await {
+            match timeout(EVERY, self.claim()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => break,
                 Ok(Err(error)) => warn!(%error, "cannot renew the lease"),
@@ -64,51 +69,78 @@ impl Election {
         warn!("the lease is lost");
     }
 
-    /// Gives the lease back.
+    /// Gives the lease back: nobody holds it.
     pub(crate) async fn release(&self) {
-        if let Err(error) = self.claim(Duration::from_secs(1)).await {
-            debug!(%error, "cannot give the lease back");
+        let given = async {
+            // The resource version lets no other holder's lease be given back.
+            let found = self.leases.get(LEASE).await?;
+            let spec = found.spec.unwrap_or_default();
+            if spec.holder_identity.as_deref() != Some(&self.identity) {
+                return Ok(());
+            }
+            let spec = LeaseSpec { holder_identity: None, ..spec };
+            let lease = Lease { metadata: found.metadata, spec: Some(spec) };
+            self.leases.replace(LEASE, &PostParams::default(), &lease).await.map(|_| ())
+        };
+        let given: Result<Result<(), kube::Error>, _> = timeout(EVERY, given).await;
+        match given {
+            Ok(Ok(())) => debug!("the lease is given back"),
+            Ok(Err(error)) => warn!(%error, "cannot give the lease back"),
+            Err(_) => warn!("cannot give the lease back: the API server does not answer in time"),
         }
     }
 
-    /// Takes or renews the lease for a time; `false` while another one holds it.
-    async fn claim(&self, time: Duration) -> Result<bool, kube::Error> {
+    /// Takes or renews the lease; `false` while another one holds it.
+    async fn claim(&self) -> Result<bool, kube::Error> {
         let now = Timestamp::now();
         let found = self.leases.get_opt(LEASE).await?;
         let Some(found) = found else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
-                spec: Some(self.spec(None, now, time)),
+                spec: Some(self.spec(None, now)),
             };
             return won(self.leases.create(&PostParams::default(), &lease).await);
         };
         let spec = found.spec.clone().unwrap_or_default();
         let is_ours = spec.holder_identity.as_deref() == Some(&self.identity);
-        if !is_ours && !has_run_out(&spec, now) {
+        if !is_ours && !self.has_run_out(&spec) {
             return Ok(false);
         }
         // The resource version in the metadata lets only one of two claims through.
-        let spec = self.spec(is_ours.then_some(spec), now, time);
+        let spec = self.spec(is_ours.then_some(spec), now);
         let lease = Lease { metadata: found.metadata, spec: Some(spec) };
         won(self.leases.replace(LEASE, &PostParams::default(), &lease).await)
     }
 
-    fn spec(&self, ours: Option<LeaseSpec>, now: Timestamp, time: Duration) -> LeaseSpec {
+    fn spec(&self, ours: Option<LeaseSpec>, now: Timestamp) -> LeaseSpec {
         let since = ours.and_then(|spec| spec.acquire_time).unwrap_or(MicroTime(now));
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: Some(time.as_secs() as i32),
+            lease_duration_seconds: Some(HOLDS.as_secs() as i32),
             acquire_time: Some(since),
             renew_time: Some(MicroTime(now)),
             ..LeaseSpec::default()
         }
     }
-}
 
-fn has_run_out(spec: &LeaseSpec, now: Timestamp) -> bool {
-    let Some(renewed) = &spec.renew_time else { return true };
-    let holds = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(0)));
-    now.duration_since(renewed.0) > holds
+    /// Whether nobody holds the lease, or its holder has not renewed it for as long as it holds by our
+    /// own clock.
+    fn has_run_out(&self, spec: &LeaseSpec) -> bool {
+        if spec.holder_identity.as_deref().unwrap_or_default().is_empty() {
+            return true;
+        }
+        let holds = spec.lease_duration_seconds.and_then(|time| u64::try_from(time).ok());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*seen {
+            Some((last, at)) if last == spec => {
+                at.elapsed() > holds.map_or(HOLDS, Duration::from_secs)
+            }
+            _ => {
+                *seen = Some((spec.clone(), Instant::now()));
+                false
+            }
+        }
+    }
 }
 
 /// A conflict means that another one was faster.

@@ -7,9 +7,11 @@ mod admin;
 mod apply;
 mod context;
 mod counted;
+mod kept;
 mod leader;
 mod metrics;
 mod observe;
+mod obstacle;
 mod rbac;
 mod telemetry;
 mod watch;
@@ -35,7 +37,11 @@ enum Command {
     /// Print the custom resource definition
     Crds,
     /// Print the roles that the operator needs
-    Rbac,
+    Rbac {
+        /// For an operator that looks at this namespace alone
+        #[arg(long)]
+        namespace: Option<String>,
+    },
 }
 
 /// How the operator runs.
@@ -71,7 +77,9 @@ fn main() -> ExitCode {
     let Args { command, options } = Args::parse();
     let result = match command {
         Some(Command::Crds) => print(&api::crd_yaml()),
-        Some(Command::Rbac) => rbac::yaml().map_err(Into::into).and_then(|text| print(&text)),
+        Some(Command::Rbac { namespace }) => {
+            rbac::yaml(namespace.as_deref()).map_err(Into::into).and_then(|text| print(&text))
+        }
         None => run(options),
     };
     match result {

@@ -4,24 +4,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::workspace::FineTuneWorkspaceStatus;
 use api::{FineTuneWorkspace, TrainerStatus};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams};
+use kube::core::ApiResource;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt as _};
 use plan::{Observed, Questions, RegistryAnswer, SecretKind, SecretState, names, questions};
 use tracing::debug;
 
-use crate::context::Ctx;
+use crate::context::{Ctx, key};
 
 /// Why something could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObserveError {
-    /// A watch ended; the process is about to.
-    #[error("the watch of {what} has ended")]
-    Watch { what: &'static str },
+    #[error("cannot read the workspace `{name}`: {source}")]
+    Workspace { name: String, source: Box<kube::Error> },
     /// The API server refused or did not answer.
     #[error("cannot read the secret `{name}`")]
     Secret { name: String, source: Box<kube::Error> },
@@ -32,16 +33,18 @@ pub(crate) async fn observe(
     ctx: &Ctx,
     workspace: &FineTuneWorkspace,
 ) -> Result<Observed, ObserveError> {
+    ctx.children.wait().await;
     let mut observed = Observed {
         now: Time(Timestamp::now()),
         settings: ctx.settings.clone(),
-        config_maps: of_workspace(&ctx.children.config_maps, workspace, "config maps").await?,
-        jobs: of_workspace(&ctx.children.jobs, workspace, "jobs").await?,
-        pods: of_workspace(&ctx.children.pods, workspace, "pods").await?,
+        config_maps: of_workspace(&ctx.children.config_maps, workspace),
+        jobs: of_workspace(&ctx.children.jobs, workspace),
+        pods: of_workspace(&ctx.children.pods, workspace),
         secrets: BTreeMap::new(),
         refusal: None,
         trainer: None,
         registry: RegistryAnswer::NotAsked,
+        obstacle: ctx.obstacles.of(&key(workspace)),
     };
     let namespace = workspace.namespace().unwrap_or_default();
     let Questions { secrets, adapter, trainer, refused } = questions(workspace, &observed);
@@ -61,23 +64,35 @@ pub(crate) async fn observe(
     Ok(observed)
 }
 
-/// The objects of one workspace, once the watch has shown all there are.
-async fn of_workspace<K>(
-    store: &Store<K>,
-    workspace: &FineTuneWorkspace,
-    what: &'static str,
-) -> Result<Vec<K>, ObserveError>
+/// The status of a workspace that this version cannot read; what it can read of it.
+pub(crate) async fn old_status(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<FineTuneWorkspaceStatus>, ObserveError> {
+    let resource = ApiResource::erase::<FineTuneWorkspace>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), namespace, &resource);
+    let found = api.get_opt(name).await.map_err(|source| ObserveError::Workspace {
+        name: name.to_owned(),
+        source: Box::new(source),
+    })?;
+    let status =
+        found.and_then(|mut found| found.data.get_mut("status").map(|status| status.take()));
+    Ok(status.and_then(|status| serde_json::from_value(status).ok()))
+}
+
+/// The objects of one workspace.
+fn of_workspace<K>(store: &Store<K>, workspace: &FineTuneWorkspace) -> Vec<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    store.wait_until_ready().await.map_err(|_| ObserveError::Watch { what })?;
     let name = workspace.name_any();
     let found = store.state_filter(|object| {
         let meta = object.meta();
         meta.namespace == workspace.metadata.namespace
             && object.labels().get(names::WORKSPACE) == Some(&name)
     });
-    Ok(found.iter().map(|object| K::clone(object)).collect())
+    found.iter().map(|object| K::clone(object)).collect()
 }
 
 async fn secret(ctx: &Ctx, namespace: &str, name: &str) -> Result<Option<Secret>, ObserveError> {

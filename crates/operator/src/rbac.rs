@@ -22,7 +22,7 @@ pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
         // By name alone: secrets are neither listed nor watched.
         rule("", "secrets", &["get"]),
         rule("", "events", &["list"]),
-        rule("events.k8s.io", "events", &["create", "patch"]),
+        rule("events.k8s.io", "events", &["create"]),
     ]
 }
 
@@ -42,47 +42,49 @@ fn rule(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
     }
 }
 
-/// Roles and bindings as YAML documents, for an operator that looks at all namespaces.
-pub(crate) fn yaml() -> Result<String, serde_yaml::Error> {
+/// Roles and bindings as YAML documents, for an operator that looks at all namespaces, or at one alone.
+pub(crate) fn yaml(namespace: Option<&str>) -> Result<String, serde_yaml::Error> {
     let mut text =
         "# Generated from crates/operator by `cargo xtask gen`. Do not edit.\n".to_owned();
-    for document in documents() {
+    for document in documents(namespace) {
         text += "---\n";
         text += &serde_yaml::to_string(&document)?;
     }
     Ok(text)
 }
 
-fn documents() -> Vec<Value> {
+fn documents(namespace: Option<&str>) -> Vec<Value> {
     const RBAC: &str = "rbac.authorization.k8s.io/v1";
-    let subjects =
-        json!([{"kind": "ServiceAccount", "name": MANAGER, "namespace": "anneal-system"}]);
-    let role = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": MANAGER});
-    let own = json!({"name": MANAGER, "namespace": "anneal-system"});
-    vec![
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own}),
-        json!({
-            "apiVersion": RBAC,
-            "kind": "ClusterRole",
-            "metadata": {"name": MANAGER},
-            "rules": workspace_rules(),
-        }),
-        json!({
-            "apiVersion": RBAC,
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": MANAGER},
-            "roleRef": role("ClusterRole"),
-            "subjects": subjects,
-        }),
-        json!({"apiVersion": RBAC, "kind": "Role", "metadata": own, "rules": own_rules()}),
-        json!({
-            "apiVersion": RBAC,
-            "kind": "RoleBinding",
-            "metadata": own,
-            "roleRef": role("Role"),
-            "subjects": subjects,
-        }),
-    ]
+    const HOME: &str = "anneal-system";
+    let own = json!({"name": MANAGER, "namespace": HOME});
+    let role = |kind: &str, metadata: &Value, rules: Vec<PolicyRule>| {
+        let binding = format!("{kind}Binding");
+        let of = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": metadata["name"]});
+        let subjects = json!([{"kind": "ServiceAccount", "name": MANAGER, "namespace": HOME}]);
+        [
+            json!({"apiVersion": RBAC, "kind": kind, "metadata": metadata, "rules": rules}),
+            json!({
+                "apiVersion": RBAC,
+                "kind": binding,
+                "metadata": metadata,
+                "roleRef": of,
+                "subjects": subjects,
+            }),
+        ]
+    };
+    let workspaces = match namespace {
+        None => role("ClusterRole", &json!({"name": MANAGER}), workspace_rules()),
+        Some(namespace) => {
+            // Another name than that of the operator's own role, which may be in the same namespace.
+            let metadata = json!({"name": format!("{MANAGER}-workspaces"), "namespace": namespace});
+            role("Role", &metadata, workspace_rules())
+        }
+    };
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own});
+    let mut documents = vec![account];
+    documents.extend(workspaces);
+    documents.extend(role("Role", &own, own_rules()));
+    documents
 }
 
 #[cfg(test)]
@@ -99,7 +101,7 @@ mod tests {
         let rules = json!({"workspaces": workspace_rules(), "own": own_rules()});
         let first = "# Generated from crates/operator by `cargo xtask gen`. Do not edit.\n";
         for (path, wanted) in [
-            ("deploy/rbac/operator.yaml", yaml().unwrap()),
+            ("deploy/rbac/operator.yaml", yaml(None).unwrap()),
             (
                 "charts/anneal/files/rules.yaml",
                 format!("{first}{}", serde_yaml::to_string(&rules).unwrap()),

@@ -10,7 +10,6 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, controller, reflector, watcher};
 use kube::{Api, Client, CustomResourceExt as _, Resource, ResourceExt as _};
@@ -21,10 +20,12 @@ use tracing::{info, warn};
 
 use crate::Options;
 use crate::admin::{self, Admin, Readiness};
-use crate::context::{Children, Ctx, MANAGER};
+use crate::context::{Children, Ctx};
 use crate::counted;
+use crate::kept;
 use crate::leader::{Election, LEASE};
 use crate::metrics::Metrics;
+use crate::obstacle::Obstacles;
 use crate::workspace::{Watched, on_error, reconcile};
 
 /// Runs until a signal, or until the lease is lost.
@@ -43,10 +44,14 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let all: Api<Watched> = api(&client, options.namespace.as_deref());
     wait_for_crd(&all).await?;
 
-    let (jobs, job_changes) = watched::<Job>(&client, &options);
-    let (pods, pod_changes) = watched::<Pod>(&client, &options);
-    let (config_maps, map_changes) = watched::<ConfigMap>(&client, &options);
-    let changes = watcher(all, watcher::Config::default()).reflect(writer).touched_objects();
+    let (jobs, job_changes) = watched::<Job>(&client, &options, kept::without_managers);
+    let (pods, pod_changes) = watched::<Pod>(&client, &options, kept::of_pod);
+    let (config_maps, map_changes) =
+        watched::<ConfigMap>(&client, &options, kept::without_managers);
+    let changes = watcher(all, watcher::Config::default().page_size(kept::PAGE))
+        .modify(kept::without_managers)
+        .reflect(writer)
+        .touched_objects();
     let queue = metrics.queue.clone();
     let changes = changes.inspect_ok(move |changed| queue.added(ObjectRef::from_obj(changed)));
     let controller = Controller::for_stream(changes, workspaces)
@@ -61,9 +66,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         .lease_namespace
         .as_deref()
         .map(|namespace| Election::new(client.clone(), namespace, identity.clone()));
-    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity) };
     let ctx = Ctx {
-        recorder: Recorder::new(client.clone(), reporter),
+        identity,
+        obstacles: Obstacles::default(),
         http: reqwest::Client::builder().no_proxy().build().context("cannot set up http")?,
         settings: Settings {
             trainer_image: options.trainer_image,
@@ -72,7 +77,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             hub_endpoint: options.hub_endpoint,
         },
         metrics: metrics.clone(),
-        children: Children { jobs, pods, config_maps },
+        children: Children::new(jobs, pods, config_maps),
         client,
     };
     tokio::select! {
@@ -114,7 +119,7 @@ async fn lead(
         std::future::ready(())
     });
     let look = async {
-        if workspaces.wait_until_ready().await.is_ok() && children.are_known().await {
+        if workspaces.wait_until_ready().await.is_ok() && children.become_known().await {
             readiness.set(None);
         }
         std::future::pending::<()>().await;
@@ -142,10 +147,11 @@ where
     }
 }
 
-/// A cache of the objects that we made, and the stream that keeps it and tells of each change.
+/// A cache of the objects that we made, as far as `keep` leaves them, and the stream that keeps it and tells of each change.
 fn watched<K>(
     client: &Client,
     options: &Options,
+    keep: fn(&mut K),
 ) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static + use<K>)
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -158,10 +164,11 @@ where
 {
     let (reader, writer) = reflector::store();
     let (key, value) = names::MANAGED_BY;
-    let config = watcher::Config::default().labels(&format!("{key}={value},{}", names::WORKSPACE));
+    let ours = format!("{key}={value},{}", names::WORKSPACE);
+    let config = watcher::Config::default().labels(&ours).page_size(kept::PAGE);
     let stream = watcher(api::<K>(client, options.namespace.as_deref()), config)
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(keep)
         .reflect(writer)
         .touched_objects();
     (reader, stream)

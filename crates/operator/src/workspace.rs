@@ -66,8 +66,8 @@ async fn one(workspace: FineTuneWorkspace, ctx: Arc<Ctx>) -> Result<Next, Error>
     let seen = observe::observe(&ctx, &workspace).await?;
     let plan = plan::plan(&workspace, &seen);
     ctx.metrics.runs.saw(&workspace, &seen, &plan);
-    apply::apply(&ctx, &workspace, &plan).await?;
-    Ok(plan.next)
+    let applied = apply::apply(&ctx, &workspace, &plan).await?;
+    Ok(applied.again_after.map_or(plan.next, Next::After))
 }
 
 fn span(workspace: &FineTuneWorkspace) -> Span {

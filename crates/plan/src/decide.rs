@@ -15,11 +15,11 @@ use crate::admit::cluster_faults;
 use crate::names::{self, Run, label};
 use crate::observed::Observed;
 use crate::phase::{Phase, phase};
-use crate::render::{Context, Object, render};
+use crate::render::{Context, Object, render, with_ttl};
 use crate::seen::{JobState, Seen, state};
 use crate::status::{reason, status};
 
-/// What is to be done, in this order: `delete`, `apply`, `status`, `happening`.
+/// What is to be done, in this order: `delete`, `happening`, `apply`, `status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -51,6 +51,21 @@ pub struct Happening {
     pub is_warning: bool,
     pub reason: Reason,
     pub note: String,
+    /// The same on each pass until the status tells of it, so that a pass that was cut off between the
+    /// two does not tell it twice.
+    pub key: String,
+}
+
+impl Happening {
+    /// Somebody else had set a field of ours.
+    pub fn put_back(raw: &FineTuneWorkspace, what: &str) -> Self {
+        Self {
+            is_warning: true,
+            reason: Reason::FieldConflict,
+            note: format!("{what}; the operator has set it back"),
+            key: names::event_key(raw, &format!("put back: {what}")),
+        }
+    }
 }
 
 /// When to look again.
@@ -78,7 +93,8 @@ pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
         }
     };
     if is_settled(raw, &run) {
-        return settled(raw, &run, observed);
+        let ended = with_ttl(&run, observed, workspace.limits.ttl_after_finished);
+        return settled(raw, &run, observed, ended);
     }
     let reopened = is_reopened(raw, &run);
     let phase = if reopened {
@@ -87,7 +103,9 @@ pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
         phase(&workspace, &seen, observed)
     };
     let context = Context { run: &run, workspace: &workspace, seen: &seen, observed };
-    let apply = if reopened { Vec::new() } else { render(&context, &phase) };
+    // What could not be applied is left for a while.
+    let waits = reopened || observed.obstacle.is_some();
+    let apply = if waits { Vec::new() } else { render(&context, &phase) };
     let mut plan = conclude(&run, &phase, &seen, observed, apply);
     if reopened {
         plan.delete.extend(everything(&run, observed));
@@ -113,16 +131,13 @@ fn conclude(
     observed: &Observed,
     apply: Vec<Object>,
 ) -> Plan {
-    let mut delete = superseded(run, observed);
-    if matches!(phase, Phase::Failed { .. }) {
-        delete.extend(unfinished(run, observed));
-    }
     Plan {
-        delete,
+        // What has failed and may still run is taken away by the next pass, once the status tells of it.
+        delete: superseded(run, observed),
         apply,
-        status: status(run.raw, Some(&run.revision), phase, Some(seen), observed),
-        happening: happening(run.raw, phase),
-        next: next(phase),
+        status: status(run, phase, seen, observed),
+        happening: happening(run.raw, phase, observed),
+        next: next(phase, observed),
     }
 }
 
@@ -150,8 +165,14 @@ fn is_of(status: &FineTuneWorkspaceStatus, run: &Run<'_>) -> bool {
     status.revision.as_deref() == Some(&run.revision)
 }
 
-/// What has ended stays so, whatever becomes of its Jobs; only what should not run is taken away.
-fn settled(raw: &FineTuneWorkspace, run: &Run<'_>, observed: &Observed) -> Plan {
+/// What has ended stays so, whatever becomes of its Jobs; only what should not run is taken away, and
+/// what has ended is given its time to live.
+fn settled(
+    raw: &FineTuneWorkspace,
+    run: &Run<'_>,
+    observed: &Observed,
+    apply: Vec<Object>,
+) -> Plan {
     let mut status = raw.status.clone().unwrap_or_default();
     status.observed_generation = raw.metadata.generation;
     for condition in &mut status.conditions {
@@ -159,7 +180,7 @@ fn settled(raw: &FineTuneWorkspace, run: &Run<'_>, observed: &Observed) -> Plan 
     }
     let mut delete = superseded(run, observed);
     delete.extend(unfinished(run, observed));
-    Plan { delete, apply: Vec::new(), status, happening: None, next: Next::OnChange }
+    Plan { delete, apply, status, happening: None, next: Next::OnChange }
 }
 
 /// Objects of other revisions.
@@ -201,13 +222,16 @@ fn removal(kind: &'static str, metadata: &ObjectMeta) -> Removal {
 }
 
 /// An event, unless the last pass told it already.
-fn happening(raw: &FineTuneWorkspace, phase: &Phase) -> Option<Happening> {
-    let (reason, note) = reason(phase);
+fn happening(raw: &FineTuneWorkspace, phase: &Phase, observed: &Observed) -> Option<Happening> {
+    let (reason, note) = reason(phase, observed);
     let old = raw.status.as_ref();
     let ready = old.and_then(|old| old.conditions.iter().find(|one| one.type_ == READY));
     let is_told = ready.is_some_and(|ready| ready.reason == reason.as_str());
     let is_warning = match phase {
-        Phase::Rejected { .. } | Phase::Failed { .. } | Phase::Retrying { .. } => true,
+        Phase::Rejected { .. }
+        | Phase::Failed { .. }
+        | Phase::Retrying { .. }
+        | Phase::Ending { .. } => true,
         Phase::Preflight { trouble }
         | Phase::Provisioning { trouble }
         | Phase::Publishing { trouble } => trouble.is_some(),
@@ -217,17 +241,24 @@ fn happening(raw: &FineTuneWorkspace, phase: &Phase) -> Option<Happening> {
         | Phase::Evaluating
         | Phase::Succeeded { .. } => false,
     };
-    (!is_told).then_some(Happening { is_warning, reason, note })
+    let is_warning =
+        is_warning || observed.obstacle.as_ref().is_some_and(|one| one.reason == reason);
+    let key = names::event_key(raw, reason.as_str());
+    (!is_told).then_some(Happening { is_warning, reason, note, key })
 }
 
 /// When to look again: what the cluster does not tell is asked for.
-fn next(phase: &Phase) -> Next {
+fn next(phase: &Phase, observed: &Observed) -> Next {
     const PROGRESS: Next = Next::After(Duration::from_secs(10));
     const OUTSIDE: Next = Next::After(Duration::from_secs(15));
     const PATIENCE: Next = Next::After(Duration::from_mins(1));
+    if let Some(obstacle) = &observed.obstacle {
+        let left = obstacle.until.0.duration_since(observed.now.0);
+        return Next::After(left.try_into().unwrap_or_default());
+    }
     match phase {
         Phase::Rejected { reason: Reason::InvalidSecret, .. } | Phase::Publishing { .. } => OUTSIDE,
-        Phase::Training | Phase::Evaluating => PROGRESS,
+        Phase::Training | Phase::Ending { .. } | Phase::Evaluating => PROGRESS,
         Phase::Preflight { trouble: Some(_) } | Phase::Provisioning { trouble: _ } => PATIENCE,
         Phase::Rejected { .. }
         | Phase::Suspended

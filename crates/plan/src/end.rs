@@ -3,10 +3,12 @@
 use api::Termination;
 use api::condition::Reason;
 use api::termination::exit_code;
+use api::valid::Limits;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::seen::{self, Seen};
+use crate::stall;
 
 /// How something ended that did not succeed.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,12 +39,20 @@ impl End {
 }
 
 /// Why a Job failed: the deadline, or what its last pod says.
-pub(crate) fn job_end(seen: &Seen<'_>, job: &Job, condition: &JobCondition) -> End {
+pub(crate) fn job_end(
+    limits: &Limits,
+    seen: &Seen<'_>,
+    job: &Job,
+    condition: &JobCondition,
+) -> End {
+    if stall::is_marked(job) {
+        return stall::end(limits.stall);
+    }
     if condition.reason.as_deref() == Some("DeadlineExceeded") {
         return End::last(
             Reason::DeadlineExceeded,
             "the run took longer than `limits.deadline`",
-            "raise limits.deadline, or lower hyperparameters.epochs",
+            "raise limits.deadline, which also runs it again, or lower hyperparameters.epochs",
         );
     }
     let failed = seen.pods(job).into_iter().rev().find(|pod| seen::terminated(pod).is_some());

@@ -7,6 +7,7 @@
 //! should exist, the status to show and when to look again.
 
 mod admit;
+mod attempts;
 pub mod capacity;
 pub mod catalogue;
 mod decide;
@@ -22,6 +23,7 @@ pub mod resolve;
 pub mod revision;
 mod seen;
 mod sizing;
+mod stall;
 mod status;
 pub mod targets;
 pub mod time;
@@ -33,8 +35,9 @@ pub use decide::{Happening, Next, Plan, Removal, plan};
 pub use histogram::{Bucket, histogram};
 pub use inputs::{Inputs, Sources, data_block, seed};
 pub use names::workspace_revision;
-pub use observed::{Observed, RegistryAnswer, SecretKind, SecretState, Settings};
+pub use observed::{Observed, Obstacle, RegistryAnswer, SecretKind, SecretState, Settings};
 pub use questions::{Questions, questions};
 pub use render::Object;
 pub use resolve::{Choice, Estimate, Resolved, resolve};
 pub use sizing::{Candidate, Sizing, sizing};
+pub use status::unreadable;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::FineTuneWorkspace;
+use api::condition::READY;
 use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, KIND};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,6 +16,8 @@ pub const WORKSPACE: &str = "anneal.dev/workspace";
 pub const REVISION: &str = "anneal.dev/revision";
 /// Label: `preflight` or `train`.
 pub const ROLE: &str = "anneal.dev/role";
+/// Annotation of a training Job that the operator ends because it shows no sign of work.
+pub const STALLED: &str = "anneal.dev/stalled";
 /// Label that Kueue reads.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// Label and value by which all our objects are found.
@@ -21,8 +25,8 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "anneal");
 
 /// Digits of a revision.
 const DIGITS: usize = 12;
-/// Digits of a revision in a name: 50 characters of the workspace's name, these, two hyphens and three
-/// more characters make a DNS label.
+/// Digits of a revision in a name: 50 characters of the workspace's name, these, two hyphens and `t`
+/// with a number up to 100 make no more than a DNS label.
 const DIGITS_IN_NAME: usize = 8;
 
 /// What a Job is for.
@@ -67,9 +71,7 @@ pub fn workspace_revision(spec: &FineTuneWorkspaceSpec) -> String {
             fields.shift_remove(field);
         }
     }
-    let digest = Sha256::digest(content.to_string());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex[..DIGITS].to_owned()
+    hex(&content.to_string())
 }
 
 /// One revision of a workspace, and what its objects are called.
@@ -98,9 +100,9 @@ impl<'a> Run<'a> {
         format!("{}-pre", self.config_map())
     }
 
-    /// The name of the training Job that comes after `earlier` others.
-    pub(crate) fn training(&self, earlier: usize) -> String {
-        format!("{}-t{}", self.config_map(), earlier.min(99))
+    /// The name of the training Job of a number, counted from 0.
+    pub(crate) fn training(&self, number: u32) -> String {
+        format!("{}-t{number}", self.config_map())
     }
 
     /// Labels of everything that belongs to this revision.
@@ -133,6 +135,34 @@ impl<'a> Run<'a> {
             ..ObjectMeta::default()
         }
     }
+}
+
+/// Digits by which an event is known that tells of the step from the status as it is to a reason.
+pub(crate) fn event_key(raw: &FineTuneWorkspace, reason: &str) -> String {
+    let old = raw.status.clone().unwrap_or_default();
+    let ready = old.conditions.iter().find(|one| one.type_ == READY);
+    let from = json!([
+        raw.metadata.uid,
+        old.revision,
+        old.observed_generation,
+        ready.map(|ready| &ready.reason),
+        old.attempts.len(),
+        reason,
+    ]);
+    hex(&from.to_string())
+}
+
+/// The beginning of a text's hash.
+fn hex(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex[..DIGITS].to_owned()
+}
+
+/// The number in the name of a training Job.
+pub(crate) fn number(job: &Job) -> u32 {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    name.rsplit_once("-t").and_then(|(_, digits)| digits.parse().ok()).unwrap_or(0)
 }
 
 /// A label's value, or nothing.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::TrainerStatus;
+use api::condition::Reason;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -36,6 +37,22 @@ pub struct Observed {
     /// Whether the adapter that the trainer says it pushed is there.
     #[serde(default)]
     pub registry: RegistryAnswer,
+    /// Why an object could not be applied a moment ago.
+    #[serde(default)]
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why an object cannot be applied: somebody else sets fields of it, though they were put back a moment
+/// ago, or the API server refuses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Obstacle {
+    /// `FieldConflict` or `ObjectRefused`.
+    pub reason: Reason,
+    /// Who sets what field of what object, or what is refused and why.
+    pub what: String,
+    /// When it is tried again.
+    pub until: Time,
 }
 
 /// What the operator was started with.

@@ -8,8 +8,10 @@ use k8s_openapi::api::batch::v1::Job;
 
 use crate::admit;
 use crate::end::{self, Again, End};
+use crate::names;
 use crate::observed::{Observed, RegistryAnswer};
 use crate::seen::{self, JobState, Seen};
+use crate::stall;
 use crate::trouble::{self, Trouble};
 
 /// Where a workspace is in its life.
@@ -37,6 +39,10 @@ pub(crate) enum Phase {
         after: End,
     },
     Training,
+    /// The trainer shows no sign of work, and its Job is being ended.
+    Ending {
+        end: End,
+    },
     Evaluating,
     /// The trainer pushes, or the registry is asked.
     Publishing {
@@ -63,7 +69,7 @@ pub(crate) fn phase(workspace: &Workspace, seen: &Seen<'_>, observed: &Observed)
     }
     match (seen.preflight, seen.trainings.last()) {
         (None, None) => Phase::Preflight { trouble: None },
-        (Some(preflight), None) => preflight_phase(preflight, seen, observed),
+        (Some(preflight), None) => preflight_phase(workspace, preflight, seen, observed),
         (_, Some(training)) => training_phase(workspace, training, seen, observed),
     }
 }
@@ -77,24 +83,34 @@ fn has_ended(seen: &Seen<'_>) -> bool {
     seen.trainings.last().is_some_and(|job| is_over(job))
 }
 
-fn preflight_phase(job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
+fn preflight_phase(
+    workspace: &Workspace,
+    job: &Job,
+    seen: &Seen<'_>,
+    observed: &Observed,
+) -> Phase {
     match seen::state(job) {
         JobState::Suspended | JobState::Active => {
             waiting(job, seen, observed, |trouble| Phase::Preflight { trouble })
         }
         JobState::Complete => Phase::Queued,
-        JobState::Failed(condition) => Phase::Failed { end: end::job_end(seen, job, condition) },
+        JobState::Failed(condition) => {
+            Phase::Failed { end: end::job_end(&workspace.limits, seen, job, condition) }
+        }
     }
 }
 
 fn training_phase(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
     match seen::state(job) {
         JobState::Suspended => Phase::Queued,
-        JobState::Active => active(job, seen, observed),
+        JobState::Active if stall::is_marked(job) => {
+            Phase::Ending { end: stall::end(workspace.limits.stall) }
+        }
+        JobState::Active => active(workspace, job, seen, observed),
         JobState::Complete => published(job, seen, observed),
         JobState::Failed(condition) => {
-            let end = end::job_end(seen, job, condition);
-            if end.again != Again::No && seen.trainings.len() <= workspace.limits.retries as usize {
+            let end = end::job_end(&workspace.limits, seen, job, condition);
+            if end.again != Again::No && names::number(job) < workspace.limits.retries {
                 Phase::Retrying { after: end }
             } else {
                 Phase::Failed { end }
@@ -104,7 +120,7 @@ fn training_phase(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &
 }
 
 /// What the trainer says that it does; without a word of it, it trains.
-fn active(job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
+fn active(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
     if seen.pods(job).last().is_some_and(|pod| seen::phase(pod) == "Succeeded") {
         // The Job controller will say so in a moment.
         return Phase::Publishing { trouble: None };
@@ -112,6 +128,9 @@ fn active(job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
     let runs = seen.live_pod(job).is_some_and(|pod| seen::phase(pod) == "Running");
     if !runs {
         return waiting(job, seen, observed, |trouble| Phase::Provisioning { trouble });
+    }
+    if stall::stalls(workspace, observed) {
+        return Phase::Ending { end: stall::end(workspace.limits.stall) };
     }
     match observed.trainer.as_ref().map(|trainer| trainer.stage).unwrap_or_default() {
         Stage::Loading | Stage::Training => Phase::Training,

@@ -7,6 +7,8 @@ mod pod;
 
 pub use pod::PORT;
 
+use std::time::Duration;
+
 use api::Workspace;
 use api::workspace::Resolved;
 use k8s_openapi::api::batch::v1::Job;
@@ -14,10 +16,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::names::{Role, Run};
+use crate::names::{self, Role, Run, label};
 use crate::observed::Observed;
 use crate::phase::{Phase, report};
 use crate::seen::{JobState, Seen, state};
+use crate::stall;
 
 /// An object to be applied.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +28,17 @@ use crate::seen::{JobState, Seen, state};
 pub enum Object {
     ConfigMap(Box<ConfigMap>),
     Job(Box<Job>),
+}
+
+/// Finished Jobs with the time after which they are cleared away. They get it only once the status tells
+/// how the run ended: what is cleared away before would be run again.
+pub(crate) fn with_ttl(run: &Run<'_>, observed: &Observed, ttl: Option<Duration>) -> Vec<Object> {
+    let Some(ttl) = ttl else { return Vec::new() };
+    let of_run = |job: &&Job| label(&job.metadata, names::REVISION) == Some(run.revision.as_str());
+    let jobs = observed.jobs.iter().filter(of_run);
+    let jobs = jobs.filter(|job| job.metadata.deletion_timestamp.is_none());
+    let ended = jobs.filter(|job| matches!(state(job), JobState::Complete | JobState::Failed(_)));
+    ended.filter_map(|job| job::with_ttl(job, ttl)).map(Box::new).map(Object::Job).collect()
 }
 
 /// What rendering needs to know.
@@ -57,6 +71,12 @@ pub(crate) fn render(context: &Context<'_>, phase: &Phase) -> Vec<Object> {
             objects.extend(config_map::missing(context));
             objects.push(preflight(context, false));
         }
+        Phase::Ending { .. } => {
+            objects.extend(running(context).map(|mut job| {
+                stall::mark(&mut job);
+                Object::Job(Box::new(job))
+            }));
+        }
         Phase::Suspended => {
             if context.seen.preflight.is_some_and(|job| state(job) == JobState::Active) {
                 objects.push(preflight(context, true));
@@ -74,13 +94,16 @@ pub(crate) fn render(context: &Context<'_>, phase: &Phase) -> Vec<Object> {
         }
         Phase::Retrying { .. } => {
             objects.extend(config_map::missing(context));
-            let number = context.seen.trainings.len();
+            let number = context.seen.last_training().map_or(0, |(number, _)| number + 1);
             objects.push(Object::Job(Box::new(job::job(context, Role::Train, number, true))));
         }
+        // What may change while the Job runs, such as the deadline, does.
         Phase::Provisioning { .. }
         | Phase::Training
         | Phase::Evaluating
-        | Phase::Publishing { .. } => {}
+        | Phase::Publishing { .. } => {
+            objects.extend(running(context).map(Box::new).map(Object::Job));
+        }
     }
     objects.retain(|object| !is_there(object, context.observed));
     objects
@@ -98,10 +121,20 @@ fn preflight(context: &Context<'_>, suspend: bool) -> Object {
 }
 
 fn training(context: &Context<'_>, suspend: bool) -> Object {
-    let number = context.seen.trainings.len().saturating_sub(1);
-    let rendered = job::job(context, Role::Train, number, suspend);
-    let last = context.seen.trainings.last().copied();
-    Object::Job(Box::new(job::keep_what_is_fixed(rendered, last)))
+    let last = context.seen.last_training();
+    let rendered = job::job(context, Role::Train, last.map_or(0, |(number, _)| number), suspend);
+    Object::Job(Box::new(job::keep_what_is_fixed(rendered, last.map(|(_, job)| job))))
+}
+
+/// The last training Job, where it runs: as it is, with what the spec says by now.
+fn running(context: &Context<'_>) -> Option<Job> {
+    let (number, found) = context.seen.last_training()?;
+    let is_active = state(found) == JobState::Active;
+    is_active.then(|| {
+        let mut job = job::job(context, Role::Train, number, false);
+        job::keep_queue(&mut job, found);
+        job::keep_what_is_fixed(job, Some(found))
+    })
 }
 
 /// Whether the object is in the cluster, with every field that we would set; or its predecessor of the
@@ -114,9 +147,15 @@ fn is_there(object: &Object, observed: &Observed) -> bool {
         }),
         Object::Job(wanted) => observed.jobs.iter().any(|found| {
             found.metadata.name == wanted.metadata.name
-                && (found.metadata.deletion_timestamp.is_some() || covers(found, wanted))
+                && (found.metadata.deletion_timestamp.is_some()
+                    || (covers(found, wanted) && deadline(found) == deadline(wanted)))
         }),
     }
+}
+
+/// A deadline that is there no more is a difference too.
+fn deadline(job: &Job) -> Option<i64> {
+    job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)
 }
 
 fn covers<T: Serialize>(found: &T, wanted: &T) -> bool {

@@ -34,11 +34,7 @@ impl<'a> Seen<'a> {
             })
         };
         let mut trainings: Vec<&Job> = of_run(Role::Train).collect();
-        // `…-t9` before `…-t10`.
-        trainings.sort_by_key(|job| {
-            let name = job.metadata.name.as_deref().unwrap_or_default();
-            (name.len(), name.to_owned())
-        });
+        trainings.sort_by_key(|job| names::number(job));
         Self {
             preflight: of_run(Role::Preflight).next(),
             trainings,
@@ -58,6 +54,11 @@ impl<'a> Seen<'a> {
             (pod.metadata.creation_timestamp.clone(), pod.metadata.name.clone())
         });
         pods
+    }
+
+    /// How often the training was started anew before the last Job, and the last one itself.
+    pub(crate) fn last_training(&self) -> Option<(u32, &'a Job)> {
+        self.trainings.last().map(|job| (names::number(job), *job))
     }
 
     /// The pod that runs or is about to.

@@ -1,38 +1,39 @@
 //! What the workspace's status says: phase, conditions, progress, attempts.
 
+use api::Fault;
 use api::condition::{COMPLETE, FAILED, READY, RECONCILING, Reason, STALLED, SUSPENDED};
-use api::workspace::{Attempt, FineTuneWorkspaceStatus, Phase as Word, Progress};
-use api::{Fault, FineTuneWorkspace};
+use api::workspace::{FineTuneWorkspaceStatus, Phase as Word, Progress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::end;
+use crate::attempts::attempts;
+use crate::names::Run;
 use crate::observed::Observed;
 use crate::phase::{Phase, report};
-use crate::seen::{self, Seen};
+use crate::seen::Seen;
 
 /// Most characters of a condition's message.
 const MOST: usize = 1024;
 
 /// The whole status. What an earlier pass saw and is gone by now is kept.
 pub(crate) fn status(
-    raw: &FineTuneWorkspace,
-    revision: Option<&str>,
+    run: &Run<'_>,
     phase: &Phase,
-    seen: Option<&Seen<'_>>,
+    seen: &Seen<'_>,
     observed: &Observed,
 ) -> FineTuneWorkspaceStatus {
+    let raw = run.raw;
     let old = raw.status.clone().unwrap_or_default();
-    let same_run = old.revision.as_deref() == revision;
+    let same_run = old.revision.as_ref() == Some(&run.revision);
     let kept = if same_run { old.clone() } else { FineTuneWorkspaceStatus::default() };
-    let preflight = seen.and_then(|seen| report(seen.preflight?, seen));
-    let training = seen.and_then(|seen| report(seen.trainings.last().copied()?, seen));
+    let preflight = seen.preflight.and_then(|job| report(job, seen));
+    let training = seen.trainings.last().and_then(|job| report(job, seen));
     let told = observed.trainer.as_ref().and_then(|trainer| trainer.progress.clone());
     let last = training.as_ref().and_then(|report| report.progress.clone());
     FineTuneWorkspaceStatus {
         observed_generation: raw.metadata.generation,
-        revision: revision.map(str::to_owned),
+        revision: Some(run.revision.clone()),
         phase: Some(word(phase)),
-        conditions: conditions(phase, &old.conditions, raw.metadata.generation, &observed.now),
+        conditions: conditions(phase, observed, &old.conditions, raw.metadata.generation),
         progress: last.or(told).or(kept.progress).map(rounded),
         resolved: preflight.and_then(|report| report.resolved).or(kept.resolved),
         evaluation: training.map_or(kept.evaluation, |report| report.evaluation),
@@ -40,7 +41,7 @@ pub(crate) fn status(
             Phase::Succeeded { adapter } => Some(adapter.clone()),
             _ => None,
         },
-        attempts: attempts(kept.attempts, seen),
+        attempts: attempts(kept.attempts, phase, seen, observed),
     }
 }
 
@@ -52,7 +53,7 @@ fn word(phase: &Phase) -> Word {
         Phase::Preflight { .. } => Word::Preflight,
         Phase::Queued => Word::Queued,
         Phase::Provisioning { .. } | Phase::Retrying { .. } => Word::Provisioning,
-        Phase::Training => Word::Training,
+        Phase::Training | Phase::Ending { .. } => Word::Training,
         Phase::Evaluating => Word::Evaluating,
         Phase::Publishing { .. } => Word::Publishing,
         Phase::Succeeded { .. } => Word::Succeeded,
@@ -61,11 +62,32 @@ fn word(phase: &Phase) -> Word {
 }
 
 /// Why a phase is what it is, and in a sentence.
-pub(crate) fn reason(phase: &Phase) -> (Reason, String) {
-    let hinted = |message: &str, hint: Option<&str>| match hint {
+pub(crate) fn reason(phase: &Phase, observed: &Observed) -> (Reason, String) {
+    let has_ended =
+        matches!(phase, Phase::Rejected { .. } | Phase::Succeeded { .. } | Phase::Failed { .. });
+    match &observed.obstacle {
+        Some(obstacle) if !has_ended => {
+            let hint = match obstacle.reason {
+                Reason::FieldConflict => {
+                    "make it leave this object alone; until then the operator sets the field back only \
+                     now and then"
+                }
+                _ => "change what is refused, or who refuses it; the operator tries again",
+            };
+            (obstacle.reason, hinted(&obstacle.what, Some(hint)))
+        }
+        _ => reason_of(phase),
+    }
+}
+
+fn hinted(message: &str, hint: Option<&str>) -> String {
+    match hint {
         Some(hint) => format!("{message}; next: {hint}"),
         None => message.to_owned(),
-    };
+    }
+}
+
+fn reason_of(phase: &Phase) -> (Reason, String) {
     match phase {
         Phase::Rejected { reason, faults } => (*reason, list(faults)),
         Phase::Suspended => (Reason::SuspendedByUser, "spec.suspend is true".to_owned()),
@@ -87,6 +109,9 @@ pub(crate) fn reason(phase: &Phase) -> (Reason, String) {
             (Reason::Retrying, format!("another attempt follows: {}", after.message))
         }
         Phase::Training => (Reason::Training, "the training runs".to_owned()),
+        Phase::Ending { end } => {
+            (end.reason, format!("{}; the attempt is being ended", end.message))
+        }
         Phase::Evaluating => {
             (Reason::Evaluating, "scoring the test examples, base and tuned".to_owned())
         }
@@ -109,27 +134,36 @@ fn list(faults: &[Fault]) -> String {
 
 fn conditions(
     phase: &Phase,
+    observed: &Observed,
     old: &[Condition],
     generation: Option<i64>,
-    now: &Time,
 ) -> Vec<Condition> {
-    let (reason, message) = reason(phase);
-    let message: String = message.chars().take(MOST).collect();
     let is_ready = matches!(phase, Phase::Succeeded { .. });
     let has_failed = matches!(phase, Phase::Failed { .. });
     let is_stalled = has_failed || matches!(phase, Phase::Rejected { .. });
     let is_suspended = matches!(phase, Phase::Suspended);
     let is_at_work = !(is_ready || is_stalled || is_suspended);
-    [
+    let holds = [
         (READY, is_ready),
         (RECONCILING, is_at_work),
         (STALLED, is_stalled),
         (COMPLETE, is_ready),
         (FAILED, has_failed),
         (SUSPENDED, is_suspended),
-    ]
-    .into_iter()
-    .map(|(type_, holds)| {
+    ];
+    said(holds, reason(phase, observed), old, generation, &observed.now)
+}
+
+/// All conditions. One whose truth has not changed keeps its time.
+fn said(
+    holds: [(&str, bool); 6],
+    (reason, message): (Reason, String),
+    old: &[Condition],
+    generation: Option<i64>,
+    now: &Time,
+) -> Vec<Condition> {
+    let message: String = message.chars().take(MOST).collect();
+    let condition = |(type_, holds): (&str, bool)| {
         let status = if holds { "True" } else { "False" };
         let before = old.iter().find(|condition| condition.type_ == type_);
         let since = before.filter(|condition| condition.status == status);
@@ -144,37 +178,35 @@ fn conditions(
                 .map_or(now, |condition| &condition.last_transition_time)
                 .clone(),
         }
-    })
-    .collect()
+    };
+    holds.map(condition).into()
 }
 
-/// Attempts whose pods are there, after those that are remembered.
-fn attempts(mut kept: Vec<Attempt>, seen: Option<&Seen<'_>>) -> Vec<Attempt> {
-    let Some(seen) = seen else { return kept };
-    for pod in seen.trainings.iter().flat_map(|job| seen.pods(job)) {
-        let terminated = seen::terminated(pod);
-        let started = pod.status.as_ref().and_then(|status| status.start_time.clone());
-        let (outcome, message) = match (terminated, seen::phase(pod)) {
-            (Some(ended), _) if ended.exit_code == 0 => (Reason::Succeeded.to_string(), None),
-            (Some(_), _) | (None, "Failed") => {
-                let end = end::pod_end(pod);
-                (end.reason.to_string(), Some(end.message))
-            }
-            (None, phase) => (phase.to_owned(), None),
-        };
-        let attempt = Attempt {
-            pod: pod.metadata.name.clone().unwrap_or_default(),
-            start: started,
-            end: terminated.and_then(|ended| ended.finished_at.clone()),
-            outcome,
-            message,
-        };
-        match kept.iter_mut().find(|known| known.pod == attempt.pod) {
-            Some(known) => *known = attempt,
-            None => kept.push(attempt),
-        }
+/// The status of a workspace that this version cannot read: a later version's, perhaps. What it says of
+/// earlier runs stays.
+pub fn unreadable(
+    old: Option<&FineTuneWorkspaceStatus>,
+    generation: Option<i64>,
+    error: &str,
+    now: &Time,
+) -> FineTuneWorkspaceStatus {
+    let old = old.cloned().unwrap_or_default();
+    let message = format!("this version of the operator cannot read it: {error}");
+    let holds = [
+        (READY, false),
+        (RECONCILING, false),
+        (STALLED, true),
+        (COMPLETE, false),
+        (FAILED, false),
+        (SUSPENDED, false),
+    ];
+    let why = (Reason::InvalidSpec, message);
+    FineTuneWorkspaceStatus {
+        observed_generation: generation,
+        phase: Some(Word::Rejected),
+        conditions: said(holds, why, &old.conditions, generation, now),
+        ..old
     }
-    kept
 }
 
 /// Progress with the digits that a person reads, so that a status of the same meaning is the same.

@@ -4,10 +4,11 @@
 //! The programs are built once from the Go modules in `tests/cluster/tools`, into the cache.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,12 +24,22 @@ const CONTROLLERS: &str = "job-controller,garbage-collector-controller,namespace
                            serviceaccount-controller,ttl-after-finished-controller,\
                            resourcequota-controller";
 
+/// What the API server records: every request of the operator's, by verb and object.
+const AUDIT: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: [\"system:serviceaccount:anneal-system:anneal-operator\"]}
+- {level: None}
+";
+
 /// A running control plane. Its processes end with the process that started it, however that ends.
 #[derive(Debug)]
 pub struct ControlPlane {
     folder: TempDir,
     /// A shell that kills what it started when its input ends.
-    _keeper: Child,
+    keeper: Mutex<Child>,
     port: u16,
 }
 
@@ -67,6 +78,7 @@ impl ControlPlane {
         fs::write(folder.path().join("sa.key"), key.serialize_pem())?;
         fs::write(folder.path().join("sa.pub"), key.public_key_pem())?;
         fs::write(folder.path().join("tokens.csv"), tokens())?;
+        fs::write(folder.path().join("audit.yaml"), AUDIT)?;
         for user in [User::Admin, User::Operator] {
             let path = folder.path().join(format!("{}.kubeconfig", user.token()));
             fs::write(path, kubeconfig(port, user))?;
@@ -79,9 +91,19 @@ impl ControlPlane {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start bash")?;
-        let plane = Self { folder, _keeper: keeper, port };
+        let plane = Self { folder, keeper: Mutex::new(keeper), port };
         plane.wait()?;
         Ok(plane)
+    }
+
+    /// Kills the API server, starts it again, and waits until it is ready.
+    pub fn restart_api_server(&self) -> Result<()> {
+        fs::remove_file(self.folder.path().join("ready")).context("it is not ready yet")?;
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let input = keeper.stdin.as_mut().context("the shell has no input")?;
+        input.write_all(b"restart\n").context("the shell has ended")?;
+        drop(keeper);
+        self.wait()
     }
 
     /// The path of a kubeconfig.
@@ -92,6 +114,11 @@ impl ControlPlane {
     /// `https://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The API server's own record of what the operator asks for: one JSON object a line.
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.path().join("audit.log")
     }
 
     /// The end of a program's log.
@@ -152,26 +179,37 @@ fn script(
   --initial-advertise-peer-urls http://127.0.0.1:{peer} \
   --initial-cluster test=http://127.0.0.1:{peer} --unsafe-no-fsync --log-level warn \
   </dev/null >etcd.log 2>&1 &
-"{api_server}" --etcd-servers=http://127.0.0.1:{etcd} --bind-address=127.0.0.1 \
+api_server() {{
+  exec "{api_server}" --etcd-servers=http://127.0.0.1:{etcd} --bind-address=127.0.0.1 \
   --secure-port={port} --endpoint-reconciler-type=none --service-cluster-ip-range=10.96.0.0/16 \
   --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key \
   --service-account-issuer=https://kubernetes.default.svc --authorization-mode=RBAC \
   --token-auth-file=tokens.csv --cert-dir=certs --disable-admission-plugins=ServiceAccount \
-  </dev/null >apiserver.log 2>&1 &
-(
+  --audit-policy-file=audit.yaml --audit-log-path=audit.log \
+  </dev/null >>apiserver.log 2>&1
+}}
+ready() {{
   until curl -skf -H "Authorization: Bearer {admin}" https://127.0.0.1:{port}/readyz >/dev/null; do
     sleep 0.2
   done
   touch ready
-) &
+}}
+api_server & api=$!
+ready &
 (
   until [ -e ready ]; do sleep 0.2; done
   exec "{controller_manager}" --kubeconfig={admin}.kubeconfig \
     --authentication-kubeconfig={admin}.kubeconfig --authorization-kubeconfig={admin}.kubeconfig \
     --service-account-private-key-file=sa.key --leader-elect=false --bind-address=127.0.0.1 \
-    --secure-port=0 --controllers={CONTROLLERS} </dev/null >controllers.log 2>&1
+    --secure-port=0 --kube-api-qps=500 --kube-api-burst=1000 --concurrent-job-syncs=20 \
+    --controllers={CONTROLLERS} </dev/null >controllers.log 2>&1
 ) &
-read -r _
+while read -r _; do
+  kill -KILL $api
+  wait $api
+  api_server & api=$!
+  ready &
+done
 kill -KILL $(jobs -p)
 wait
 rm -rf "{folder}"

@@ -1,6 +1,8 @@
 //! What the tests against a real API server share: a namespace of their own, the operator as a process
 //! with exactly the rights that it asks for, and the part of a kubelet: saying how a pod stands.
 
+mod cut;
+pub mod load;
 mod node;
 mod operator;
 mod wait;
@@ -20,6 +22,7 @@ use serde::Deserialize as _;
 use testkit::cluster::{ControlPlane, User, control_plane};
 use tokio::sync::OnceCell;
 
+pub use cut::Cut;
 pub use node::Ending;
 pub use operator::Operator;
 pub use wait::{is_established, until};
@@ -53,8 +56,19 @@ impl Place {
     pub async fn new(name: &str) -> Result<Self> {
         let plane =
             tokio::task::spawn_blocking(control_plane).await.context("no control plane")??;
+        install(&client(plane, User::Admin).await?).await?;
+        Self::on(plane, name).await
+    }
+
+    /// A new namespace in a control plane of one's own, in which nothing is installed.
+    pub async fn alone(name: &str) -> Result<Self> {
+        let plane = tokio::task::spawn_blocking(ControlPlane::start).await;
+        // It ends with this process, as the shared one does.
+        Self::on(Box::leak(Box::new(plane.context("no control plane")??)), name).await
+    }
+
+    async fn on(plane: &'static ControlPlane, name: &str) -> Result<Self> {
         let client = client(plane, User::Admin).await?;
-        install(&client).await?;
         let namespace = Namespace {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
@@ -88,22 +102,6 @@ impl Place {
         Ok(self.workspaces.patch(&name, &params, &Patch::Apply(&workspace)).await?)
     }
 
-    /// The only workspace's events: reason and type, the oldest first.
-    pub async fn events(&self) -> Result<Vec<(String, String)>> {
-        let events: Api<k8s_openapi::api::events::v1::Event> =
-            Api::namespaced(self.client.clone(), &self.namespace);
-        let mut list = events.list(&ListParams::default()).await?.items;
-        list.retain(|event| {
-            let about = event.regarding.as_ref().and_then(|about| about.kind.as_deref());
-            about == Some("FineTuneWorkspace")
-        });
-        list.sort_by_key(|event| event.event_time.clone());
-        let told = list
-            .into_iter()
-            .map(|event| (event.reason.unwrap_or_default(), event.type_.unwrap_or_default()));
-        Ok(told.collect())
-    }
-
     /// Everything in the namespace that was made for a workspace.
     pub async fn left(&self) -> Result<Vec<String>> {
         let ours = ListParams::default().labels(plan::names::WORKSPACE);
@@ -134,24 +132,26 @@ pub async fn client(plane: &ControlPlane, user: User) -> Result<Client> {
 async fn install(client: &Client) -> Result<()> {
     static DONE: OnceCell<()> = OnceCell::const_new();
     DONE.get_or_try_init(|| async {
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let metadata =
-            ObjectMeta { name: Some("anneal-system".to_owned()), ..ObjectMeta::default() };
-        let own = Namespace { metadata, ..Namespace::default() };
-        namespaces.create(&PostParams::default(), &own).await?;
         let roles = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/rbac/operator.yaml");
-        apply_all(client, &std::fs::read_to_string(roles)?).await?;
-        apply_all(client, &api::crd_yaml()).await?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        until(&definitions, "finetuneworkspaces.anneal.dev", is_established).await?;
-        Ok::<(), anyhow::Error>(())
+        install_these(client, &std::fs::read_to_string(roles)?, &api::crd_yaml()).await
     })
     .await?;
     Ok(())
 }
 
+/// These roles and this definition, and the namespace that the operator is at home in.
+pub async fn install_these(client: &Client, roles: &str, definition: &str) -> Result<()> {
+    let own = "{apiVersion: v1, kind: Namespace, metadata: {name: anneal-system}}";
+    apply_all(client, own).await?;
+    apply_all(client, roles).await?;
+    apply_all(client, definition).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    until(&definitions, "finetuneworkspaces.anneal.dev", is_established).await?;
+    Ok(())
+}
+
 /// Applies every document of a YAML text.
-async fn apply_all(client: &Client, text: &str) -> Result<()> {
+pub async fn apply_all(client: &Client, text: &str) -> Result<()> {
     for document in serde_yaml::Deserializer::from_str(text) {
         let value = serde_yaml::Value::deserialize(document)?;
         if value.is_null() {

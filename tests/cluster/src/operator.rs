@@ -1,7 +1,7 @@
 //! The operator as a process, with the rights of its service account.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,15 +21,43 @@ pub struct Operator {
 impl Operator {
     /// Starts the operator for a namespace; with `lease`, several may be started and one leads.
     pub fn start(place: &Place, lease: bool) -> Result<Self> {
+        Self::start_by(place, &place.plane.kubeconfig(User::Operator), lease)
+    }
+
+    /// Starts the operator with another way to the API server.
+    pub fn start_by(place: &Place, kubeconfig: &Path, lease: bool) -> Result<Self> {
+        // As much as it can tell: a secret is in none of it.
+        let mut arguments = vec!["--namespace", &place.namespace];
+        if lease {
+            arguments.extend(["--lease-namespace", "anneal-system"]);
+        }
+        Self::start_with(kubeconfig, "debug,anneal_operator=trace", &arguments)
+    }
+
+    /// Starts the operator with options of one's own, and so much in its log.
+    pub fn start_with(kubeconfig: &Path, log_level: &str, arguments: &[&str]) -> Result<Self> {
+        Self::spawn(kubeconfig, log_level, arguments, &[])
+    }
+
+    /// Starts the operator for a namespace, with variables of the environment.
+    pub fn start_in(place: &Place, environment: &[(&str, &str)]) -> Result<Self> {
+        let kubeconfig = place.plane.kubeconfig(User::Operator);
+        Self::spawn(&kubeconfig, "info", &["--namespace", &place.namespace], environment)
+    }
+
+    fn spawn(
+        kubeconfig: &Path,
+        log_level: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for the operator")?;
         let log = File::create(folder.path().join("log")).context("cannot make a log")?;
         let mut command = Command::new(program());
-        command.env("KUBECONFIG", place.plane.kubeconfig(User::Operator));
-        command.args(["--namespace", &place.namespace, "--admin-address", "127.0.0.1:0"]);
+        command.env("KUBECONFIG", kubeconfig).env("RUST_LOG", log_level);
+        command.envs(environment.iter().copied());
+        command.args(["--admin-address", "127.0.0.1:0"]).args(arguments);
         command.args(["--trainer-image", "registry.example.com/anneal/trainer:v1"]);
-        if lease {
-            command.args(["--lease-namespace", "anneal-system"]);
-        }
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -37,6 +65,19 @@ impl Operator {
             .spawn()
             .context("cannot start the operator: `cargo build --release -p operator` first")?;
         Ok(Self { child, folder })
+    }
+
+    /// What a command of the program prints.
+    pub fn print(arguments: &[&str]) -> Result<String> {
+        let output = Command::new(program()).args(arguments).output();
+        let output = output.context("cannot run the operator")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// All that it wrote.

@@ -109,7 +109,7 @@ fn fractions(raw: &DataSpec, faults: &mut Faults) {
     if each_is_sound && sum >= 1.0 {
         let hint = "lower data.validation.fraction or data.test.fraction";
         faults.add(
-            "spec.data",
+            "spec.data.validation.fraction",
             format!("validation and test take {sum} of the examples, and none are left"),
             hint,
         );

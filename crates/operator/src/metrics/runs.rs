@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::FineTuneWorkspace;
-use api::condition::READY;
+use api::condition::{READY, Reason};
 use api::workspace::{FineTuneWorkspaceStatus, Phase};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -72,6 +72,10 @@ impl Runs {
         let ended = Opts::new("anneal_runs_total", "Runs that ended, by phase and reason");
         let ended = IntCounterVec::new(ended, &["phase", "reason"])?;
         registry.register(Box::new(ended.clone()))?;
+        ended.with_label_values(&["Succeeded", Reason::Succeeded.as_str()]);
+        for reason in Reason::ALL.iter().filter(|reason| **reason != Reason::Succeeded) {
+            ended.with_label_values(&["Failed", reason.as_str()]);
+        }
         let gpus = "GPUs times the seconds for which pods held them";
         let gpus = CounterVec::new(Opts::new("anneal_gpu_seconds_total", gpus), &["namespace"])?;
         registry.register(Box::new(gpus.clone()))?;

@@ -1,5 +1,7 @@
 //! The Jobs: one for preflight, and one for each training that starts with another micro-batch.
 
+use std::time::Duration;
+
 use api::termination::exit_code;
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
@@ -9,10 +11,11 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Context, pod};
-use crate::names::{QUEUE, Role};
+use crate::names::{self, QUEUE, Role, label};
+use crate::seen::{JobState, state};
 
 /// The Job of a role. `number` counts the training Jobs before it.
-pub(super) fn job(context: &Context<'_>, role: Role, number: usize, suspend: bool) -> Job {
+pub(super) fn job(context: &Context<'_>, role: Role, number: u32, suspend: bool) -> Job {
     let (run, limits) = (context.run, &context.workspace.limits);
     let name = match role {
         Role::Preflight => run.preflight(),
@@ -24,13 +27,15 @@ pub(super) fn job(context: &Context<'_>, role: Role, number: usize, suspend: boo
         labels.insert(QUEUE.to_owned(), queue);
     }
     let deadline = limits.deadline.filter(|_| role == Role::Train);
+    let deadline = deadline.map(|time| (time.as_secs() as i64 - spent(context, number)).max(1));
+    // Each training Job before this one was a retry as well.
+    let retries = limits.retries.saturating_sub(number);
     Job {
         metadata,
         spec: Some(JobSpec {
             suspend: Some(suspend),
-            backoff_limit: i32::try_from(limits.retries).ok(),
-            active_deadline_seconds: deadline.map(|time| time.as_secs() as i64),
-            ttl_seconds_after_finished: limits.ttl_after_finished.map(|time| time.as_secs() as i32),
+            backoff_limit: i32::try_from(retries).ok(),
+            active_deadline_seconds: deadline,
             pod_failure_policy: Some(failure_policy()),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -43,6 +48,21 @@ pub(super) fn job(context: &Context<'_>, role: Role, number: usize, suspend: boo
         }),
         status: None,
     }
+}
+
+/// Seconds that earlier training Jobs took of the deadline; waiting in a queue does not count.
+fn spent(context: &Context<'_>, number: u32) -> i64 {
+    let earlier = context.seen.trainings.iter().filter(|job| names::number(job) < number);
+    let took = earlier.filter_map(|job| {
+        let start = job.status.as_ref()?.start_time.as_ref()?;
+        match state(job) {
+            JobState::Failed(end) => {
+                Some(end.last_transition_time.as_ref()?.0.duration_since(start.0).as_secs())
+            }
+            JobState::Suspended | JobState::Active | JobState::Complete => None,
+        }
+    });
+    took.sum()
 }
 
 /// Which ends count, and which are final. The rules are tried in this order.
@@ -72,6 +92,37 @@ fn failure_policy() -> PodFailurePolicy {
         ..PodFailurePolicyRule::default()
     };
     PodFailurePolicy { rules: vec![disrupted, last] }
+}
+
+/// The finished Job with a time to live, unless it has that one already.
+pub(super) fn with_ttl(found: &Job, ttl: Duration) -> Option<Job> {
+    let mut spec = found.spec.clone()?;
+    let ttl = i32::try_from(ttl.as_secs()).ok();
+    if spec.ttl_seconds_after_finished == ttl {
+        return None;
+    }
+    spec.ttl_seconds_after_finished = ttl;
+    let ObjectMeta { name, namespace, labels, annotations, owner_references, .. } =
+        found.metadata.clone();
+    let metadata = ObjectMeta {
+        name,
+        namespace,
+        labels,
+        annotations,
+        owner_references,
+        ..ObjectMeta::default()
+    };
+    Some(Job { metadata, spec: Some(spec), status: None })
+}
+
+/// A Job that runs stays in the queue that let it go.
+pub(super) fn keep_queue(rendered: &mut Job, found: &Job) {
+    let queue = label(&found.metadata, QUEUE).map(str::to_owned);
+    let labels = rendered.metadata.labels.get_or_insert_default();
+    match queue {
+        Some(queue) => labels.insert(QUEUE.to_owned(), queue),
+        None => labels.remove(QUEUE),
+    };
 }
 
 /// What the API server does not let change, and what a queue adds to the pod template, stays as it is.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use api::Workspace;
 use api::valid::{DataSource, HeldOut, ModelSource};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     HTTPGetAction, ImageVolumeSource, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec,
@@ -16,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Context, config_map, hub};
 use crate::end::{self, Again};
-use crate::names::Role;
+use crate::names::{self, Role};
 use crate::seen::{JobState, state};
 
 /// The container's name.
@@ -29,12 +30,15 @@ const USER: i64 = 65532;
 /// Seconds between SIGTERM and SIGKILL: a checkpoint is written in them.
 const GRACE_SECONDS: i64 = 120;
 
+/// How often an attempt ran out of memory before.
+const HALVINGS: &str = "ANNEAL_MICRO_BATCH_HALVINGS";
+
 /// Folder of the workspace's file.
 const WORKSPACE: &str = "/etc/anneal";
 /// Folder of the push credential, in the form of Docker's configuration.
 const PUSH: &str = "/var/run/secrets/anneal.dev/push";
 
-pub(super) fn pod(context: &Context<'_>, role: Role, number: usize) -> PodSpec {
+pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
     let workspace = context.workspace;
     let compute = &workspace.compute;
     let (volumes, mounts) = volumes(context).into_iter().unzip();
@@ -121,7 +125,7 @@ fn pull_secrets(context: &Context<'_>) -> Option<Vec<LocalObjectReference>> {
     (!list.is_empty()).then_some(list)
 }
 
-fn environment(context: &Context<'_>, role: Role, number: usize) -> Vec<EnvVar> {
+fn environment(context: &Context<'_>, role: Role, number: u32) -> Vec<EnvVar> {
     let set = |name: &str, value: String| EnvVar {
         name: name.to_owned(),
         value: Some(value),
@@ -139,21 +143,37 @@ fn environment(context: &Context<'_>, role: Role, number: usize) -> Vec<EnvVar> 
     if !plain_http.is_empty() {
         variables.push(set("ANNEAL_PLAIN_HTTP", plain_http.join(",")));
     }
-    let halvings = halvings(context, number);
-    if role == Role::Train && halvings > 0 {
-        variables.push(set("ANNEAL_MICRO_BATCH_HALVINGS", halvings.to_string()));
+    if role == Role::Train {
+        let stall = context.workspace.limits.stall.as_secs();
+        variables.push(set("ANNEAL_STALL_SECONDS", stall.to_string()));
+        let halvings = halvings(context, number);
+        if halvings > 0 {
+            variables.push(set(HALVINGS, halvings.to_string()));
+        }
     }
     variables
 }
 
-/// How many of the first `number` training Jobs ran out of memory.
-fn halvings(context: &Context<'_>, number: usize) -> usize {
-    let seen = context.seen;
-    let ran_out = |job: &&k8s_openapi::api::batch::v1::Job| match state(job) {
-        JobState::Failed(condition) => end::job_end(seen, job, condition).again == Again::Halved,
+/// How often a training Job before this one ran out of memory: what the last one of them was told, and
+/// its own end.
+fn halvings(context: &Context<'_>, number: u32) -> u32 {
+    let mut earlier = context.seen.trainings.iter().rev().copied();
+    let Some(last) = earlier.find(|job| names::number(job) < number) else { return 0 };
+    let ran_out = match state(last) {
+        JobState::Failed(condition) => {
+            let end = end::job_end(&context.workspace.limits, context.seen, last, condition);
+            end.again == Again::Halved
+        }
         JobState::Suspended | JobState::Active | JobState::Complete => false,
     };
-    seen.trainings.iter().take(number).copied().filter(|job| ran_out(job)).count()
+    told(last).unwrap_or(0) + u32::from(ran_out)
+}
+
+/// The halvings that a Job was told.
+fn told(job: &Job) -> Option<u32> {
+    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+    let mut variables = pod.containers.first()?.env.iter().flatten();
+    variables.find(|variable| variable.name == HALVINGS)?.value.as_ref()?.parse().ok()
 }
 
 /// What the user states, both as request and as limit; else what preflight estimated, as a request.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use api::condition::Reason;
 use api::{FineTuneWorkspace, Termination, TrainerStatus};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use plan::{Object, Observed, RegistryAnswer, SecretState, Settings, plan};
+use plan::{Object, Observed, Obstacle, RegistryAnswer, SecretState, Settings, plan};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -28,6 +29,8 @@ pub(crate) struct Situation {
     pub(crate) refusal: Option<String>,
     pub(crate) trainer: Option<TrainerStatus>,
     pub(crate) registry: RegistryAnswer,
+    /// Why an object could not be applied.
+    pub(crate) obstacle: Option<(Reason, String)>,
 }
 
 /// A Job and its pods.
@@ -38,6 +41,12 @@ pub(crate) struct JobNow {
     pub(crate) state: String,
     /// Reason of the `Failed` condition.
     pub(crate) reason: Option<String>,
+    /// The operator ended it, because it showed no sign of work.
+    pub(crate) stalled: bool,
+    /// Minutes from its start to its end.
+    pub(crate) took: Option<i64>,
+    /// A deadline in seconds that is not the spec's.
+    pub(crate) deadline: Option<i64>,
     pub(crate) pods: Vec<PodNow>,
 }
 
@@ -96,6 +105,7 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         refusal: None,
         trainer: None,
         registry: RegistryAnswer::NotAsked,
+        obstacle: None,
     };
     // The Jobs are those that the operator itself would have made.
     let mut unsuspended = workspace.clone();
@@ -120,6 +130,9 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
     observed.refusal.clone_from(&now.refusal);
     observed.trainer.clone_from(&now.trainer);
     observed.registry.clone_from(&now.registry);
+    let soon = Time(observed.now.0 + k8s_openapi::jiff::SignedDuration::from_secs(30));
+    observed.obstacle =
+        now.obstacle.clone().map(|(reason, what)| Obstacle { reason, what, until: soon });
     observed
 }
 
@@ -144,10 +157,23 @@ fn make_job(job: Job, uid: &str, now: &JobNow) -> Job {
     let mut value = serde_json::to_value(job).unwrap();
     value["metadata"]["uid"] = json!(uid);
     value["spec"]["suspend"] = json!(now.state == "Suspended");
+    if now.stalled {
+        value["metadata"]["annotations"] = json!({plan::names::STALLED: "true"});
+        value["spec"]["activeDeadlineSeconds"] = json!(1);
+    }
+    if let Some(deadline) = now.deadline {
+        value["spec"]["activeDeadlineSeconds"] = json!(deadline);
+    }
     if matches!(now.state.as_str(), "Complete" | "Failed") {
         value["status"] = json!({"conditions": [
             {"type": now.state, "status": "True", "reason": now.reason, "message": "the Job's words"},
         ]});
+    }
+    if let Some(minutes) = now.took {
+        let start: Time = serde_json::from_value(json!(START)).unwrap();
+        let end = Time(start.0 + k8s_openapi::jiff::SignedDuration::from_mins(minutes));
+        value["status"]["startTime"] = json!(start);
+        value["status"]["conditions"][0]["lastTransitionTime"] = json!(end);
     }
     serde_json::from_value(value).unwrap()
 }

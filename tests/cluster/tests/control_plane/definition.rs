@@ -1,101 +1,204 @@
 //! The custom resource definition: every rule with one sample that is accepted and one that is not, by
 //! the API server and by `anneal validate`.
 
+use std::fs;
+use std::time::Duration;
+
 use api::FineTuneWorkspace;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
-use kube::core::ApiResource;
+use api::condition::READY;
+use api::workspace::Phase;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
 use testkit::cluster::tools::needs_control_plane;
-use tests_cluster::{Place, WORKSPACE};
+use tests_cluster::{Operator, Place, WORKSPACE, apply_all, install_these, until};
 
-/// What is replaced in the smallest workspace, what stands there when it is accepted, and when not.
-const RULES: &[(&str, &str, &str)] = &[
-    ("name: reviews", "name: reviews-2", "name: reviews.2"),
-    (
-        "name: reviews",
-        "name: a2345678901234567890123456789012345678901234567890",
-        "name: a23456789012345678901234567890123456789012345678901",
-    ),
-    (
-        "baseModel: {image: \"registry.example.com/models/smollm2:135m\"}",
-        "baseModel: {huggingFace: {repo: a/b}}",
-        "baseModel: {image: a.io/b, huggingFace: {repo: a/b}}",
-    ),
-    (
-        "baseModel: {image: \"registry.example.com/models/smollm2:135m\"}",
-        "baseModel: {path: m}",
-        "baseModel: {}",
-    ),
-    (
-        "train: {image: \"registry.example.com/data/reviews:1\"}",
-        "train: {paths: [a, b]}",
-        "train: {path: a, image: a.io/b}",
-    ),
-    (
-        "train: {image: \"registry.example.com/data/reviews:1\"}",
-        "train: {image: a.io/b}, validation: {fraction: 0.1}",
-        "train: {image: a.io/b}, validation: {fraction: 0.1, image: a.io/c}",
-    ),
-    (
-        "train: {image: \"registry.example.com/data/reviews:1\"}",
-        "train: {image: a.io/b}, columns: {prompt: q}",
-        "train: {image: a.io/b}, columns: {prompt: q}, template: {prompt: a, completion: b}",
-    ),
-    ("  output:", "  method: {sft: {}}\n  output:", "  method: {}\n  output:"),
-    ("  output:", "  adapter: {full: {}}\n  output:", "  adapter: {full: {}, lora: {}}\n  output:"),
-    (
-        "  output:",
-        "  hyperparameters: {epochs: 2}\n  output:",
-        "  hyperparameters: {epochs: 2, maxSteps: 3}\n  output:",
-    ),
-    (
-        "  output:",
-        "  hyperparameters: {learningRate: 0.1}\n  output:",
-        "  hyperparameters: {learningRate: 0.1, learningRateMultiplier: 2}\n  output:",
-    ),
-    (
-        "  output:",
-        "  hyperparameters: {warmupSteps: 2}\n  output:",
-        "  hyperparameters: {warmupSteps: 2, warmupRatio: 0.1}\n  output:",
-    ),
-    (
-        "  output:",
-        "  hyperparameters: {batchSize: 4}\n  output:",
-        "  hyperparameters: {batchSize: 0}\n  output:",
-    ),
-    (
-        "  output:",
-        "  compute: {gpus: 1}\n  output:",
-        "  compute: {gpus: 1, device: CPU}\n  output:",
-    ),
-    ("  output:", "  compute: {gpus: 8}\n  output:", "  compute: {gpus: 65}\n  output:"),
-    ("  output:", "  limits: {retries: 0}\n  output:", "  limits: {retries: 101}\n  output:"),
-    (
-        "  output:",
-        "  hyperparameters: {schedule: Cosine}\n  output:",
-        "  hyperparameters: {schedule: cosine}\n  output:",
-    ),
-];
+use crate::support::condition;
 
+/// `crates/api/tests/samples/RULE.yaml`: one that the rule lets pass, and one that it refuses, with the words
+/// of the refusal in the first line. `anneal validate` has the same verdict.
 #[tokio::test]
-async fn api_server_and_validate_give_the_same_verdict() {
-    if !needs_control_plane("api_server_and_validate_give_the_same_verdict") {
+async fn each_rule_refuses_its_sample_in_its_own_words() {
+    if !needs_control_plane("each_rule_refuses_its_sample_in_its_own_words") {
         return;
     }
-    let place = Place::new("definition").await.unwrap();
-    let resource = ApiResource::erase::<FineTuneWorkspace>(&());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(place.client.clone(), &place.namespace, &resource);
-    let dry = PostParams { dry_run: true, field_manager: None };
-    for (from, accepted, refused) in RULES {
-        assert!(WORKSPACE.contains(from), "{from}");
-        for (to, is_accepted) in [(accepted, true), (refused, false)] {
-            let text = WORKSPACE.replace(from, to);
-            let object: DynamicObject = serde_yaml::from_str(&text).unwrap();
-            let answer = api.create(&dry, &object).await;
-            assert_eq!(answer.is_ok(), is_accepted, "{text}\n{answer:?}");
-            let verdict = api::load("w.yaml", &text);
-            assert_eq!(verdict.is_ok(), is_accepted, "{text}\n{verdict:?}");
+    let place = Place::new("samples").await.unwrap();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/api/tests/samples");
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let (accepted, refused) = text.split_once("\n---\n").unwrap();
+        let said = text.lines().next().unwrap();
+        let said = said.strip_prefix("# Accepted, and refused: ").unwrap();
+        if let Err(error) = create(&place, &yaml(accepted)).await {
+            wrong.push(format!("{} is refused: {error}", path.display()));
         }
+        match create(&place, &yaml(refused)).await {
+            Ok(_) => wrong.push(format!("{} is accepted:\n{refused}", path.display())),
+            Err(error) if !error.to_string().contains(said) => {
+                wrong.push(format!("{} is refused by another rule: {error}", path.display()));
+            }
+            Err(_) => {}
+        }
+        assert!(api::load("w.yaml", accepted).is_ok() && api::load("w.yaml", refused).is_err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Every field of the spec, with values just outside of its range and of other types: the API server and
+/// `anneal validate` have the same verdict on each.
+#[tokio::test]
+async fn api_server_and_validate_have_the_same_verdict_on_every_field() {
+    if !needs_control_plane("api_server_and_validate_have_the_same_verdict_on_every_field") {
+        return;
+    }
+    let place = Place::new("every-field").await.unwrap();
+    let crd: Value = serde_yaml::from_str(&api::crd_yaml()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut mutations = Vec::new();
+    mutate(schema, "/spec", &mut mutations);
+    assert!(mutations.len() > 250, "only {} mutations", mutations.len());
+    let (mut wrong, mut refused) = (Vec::new(), 0);
+    for (pointer, value) in mutations {
+        let mut whole = yaml(WORKSPACE);
+        set(&mut whole, &pointer, value.clone());
+        let answer = create(&place, &whole).await;
+        let verdict = api::load("w.yaml", &serde_yaml::to_string(&whole).unwrap());
+        refused += usize::from(answer.is_err());
+        if answer.is_ok() != verdict.is_ok() {
+            wrong.push(format!("{pointer} = {value}\n  {:?}\n  {:?}", answer.err(), verdict.err()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(refused > 150, "only {refused} are refused");
+}
+
+/// Values to try at each field below a schema.
+fn mutate(schema: &Value, pointer: &str, mutations: &mut Vec<(String, Value)>) {
+    let mut put = |value: Value| mutations.push((pointer.to_owned(), value));
+    let number = |name: &str| schema[name].as_f64();
+    match schema["type"].as_str() {
+        Some("object") => {
+            if schema["properties"].is_object() && pointer != "/spec" {
+                put(json!({}));
+                put(json!("text"));
+                put(json!({"unheardOf": 1}));
+            }
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                mutate(property, &format!("{pointer}/{name}"), mutations);
+            }
+        }
+        Some("array") => {
+            put(json!([]));
+            put(json!("text"));
+            put(json!([1]));
+        }
+        Some("string") => {
+            for text in ["", " ", "a", "UPPER case", "-", "1", "0", "true"] {
+                put(json!(text));
+            }
+            put(json!(1));
+            put(json!("x".repeat(5000)));
+        }
+        Some("boolean") => {
+            put(json!(true));
+            put(json!("true"));
+        }
+        Some("integer" | "number") => {
+            for bound in [number("minimum"), number("maximum")].into_iter().flatten() {
+                for value in [bound - 1.0, bound, bound + 1.0] {
+                    let is_integer = schema["type"] == "integer";
+                    put(if is_integer { json!(value as i64) } else { json!(value) });
+                }
+            }
+            put(json!(0.5));
+            put(json!("1"));
+        }
+        _ => {}
+    }
+}
+
+fn set(whole: &mut Value, pointer: &str, value: Value) {
+    let mut place = whole;
+    for name in pointer.split('/').skip(1) {
+        if !place[name].is_object() && !place[name].is_null() {
+            place[name] = Value::Null;
+        }
+        place = &mut place[name];
+    }
+    *place = value;
+}
+
+fn yaml(text: &str) -> Value {
+    serde_yaml::from_str(text).unwrap()
+}
+
+/// Asks the API server, which keeps nothing; fields that it does not know are refused, as kubectl does it.
+async fn create(place: &Place, object: &Value) -> Result<(), kube::Error> {
+    let path = format!(
+        "/apis/anneal.dev/v1alpha1/namespaces/{}/finetuneworkspaces?dryRun=All&fieldValidation=Strict",
+        place.namespace
+    );
+    let request = http::Request::post(path)
+        .header("Content-Type", "application/json")
+        .body(serde_json::to_vec(object).unwrap())
+        .unwrap();
+    place.client.request::<Value>(request).await.map(|_| ())
+}
+
+/// A rule that is younger than an object does not get in the way of who edits or deletes it, nor of the
+/// operator that writes its status.
+#[tokio::test]
+async fn an_object_older_than_a_rule_stays_editable_and_deletable() {
+    if !needs_control_plane("an_object_older_than_a_rule_stays_editable_and_deletable") {
+        return;
+    }
+    let place = Place::alone("older").await.unwrap();
+    let roles = Operator::print(&["rbac"]).unwrap();
+    let mut young: Value = yaml(&api::crd_yaml());
+    let mut old = young.clone();
+    forget_rules(&mut old["spec"]["versions"][0]["schema"]);
+    install_these(&place.client, &roles, &old.to_string()).await.unwrap();
+    // Against a rule of a field, of a block, over several blocks, and of the name.
+    let against = WORKSPACE
+        .replace("train: {", "labels: [a], train: {")
+        .replace("output:", "earlyStopping: {patience: 2}\n  compute: {memory: 4 gigs}\n  output:")
+        .replace("name: reviews", &format!("name: {}", "r".repeat(51)));
+    let name = "r".repeat(51);
+    place.apply(&against).await.unwrap();
+    young["metadata"]["labels"] = json!({"is": "young"});
+    apply_all(&place.client, &young.to_string()).await.unwrap();
+    // The API server takes up another schema in its own time.
+    let mut every = tokio::time::interval(Duration::from_millis(200));
+    while place.apply(&WORKSPACE.replace("output:", "method: {}\n  output:")).await.is_ok() {
+        every.tick().await;
+        place.workspaces.delete("reviews", &DeleteParams::default()).await.unwrap();
+    }
+
+    let edited = format!("{against}  limits: {{retries: 1}}\n");
+    place.apply(&edited).await.unwrap();
+    let broken = edited.replace("retries: 1", "retries: 1, deadline: soon");
+    let refused = place.apply(&broken).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("deadline: is not a length of time"), "{refused:#}");
+    let _operator = Operator::start(&place, false).unwrap();
+    let told = until(&place.workspaces, &name, |workspace: Option<&FineTuneWorkspace>| {
+        workspace.and_then(|workspace| workspace.status.as_ref()?.phase) == Some(Phase::Rejected)
+    });
+    let status = told.await.unwrap().unwrap().status.unwrap();
+    let (_, _, message) = condition(&status, READY);
+    assert!(message.contains("spec.earlyStopping: there is no validation loss"), "{message}");
+    place.workspaces.delete(&name, &DeleteParams::default()).await.unwrap();
+    until(&place.workspaces, &name, |workspace: Option<&_>| workspace.is_none()).await.unwrap();
+}
+
+fn forget_rules(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("x-kubernetes-validations");
+            fields.values_mut().for_each(forget_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_rules),
+        _ => {}
     }
 }
 

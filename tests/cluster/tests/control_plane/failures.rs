@@ -137,6 +137,30 @@ async fn a_quota_that_refuses_the_pod_is_told() {
     assert!(message.contains("exceeded quota: none"), "{message}");
 }
 
+/// An object that the API server refuses is told, in its words, and the operator does not run in circles.
+#[tokio::test]
+async fn a_job_that_is_refused_is_told() {
+    if !needs_control_plane("a_job_that_is_refused_is_told") {
+        return;
+    }
+    let (place, operator) = place("refused-job").await;
+    let odd = format!("{WORKSPACE}  compute: {{nodeSelector: {{\"no such label!\": x}}}}\n");
+    place.apply(&odd).await.unwrap();
+    place.end_pod("-pre", Ending::well(Termination::default())).await.unwrap();
+    let status = reached(&place, Phase::Queued, "ObjectRefused").await;
+    let (ready, _, message) = condition(&status, READY);
+    assert_eq!(ready, "False");
+    assert!(message.contains("no such label!") && message.contains("; next: "), "{message}");
+    let before = operator.writes().await.unwrap();
+    let mut every = tokio::time::interval(std::time::Duration::from_secs(5));
+    every.tick().await;
+    every.tick().await;
+    assert!(operator.writes().await.unwrap() - before <= 2);
+    place.apply(WORKSPACE).await.unwrap();
+    place.run_pod("-t0").await.unwrap();
+    reached(&place, Phase::Training, "Training").await;
+}
+
 /// The scheduler's and the kubelet's words are in the status.
 #[tokio::test]
 async fn what_holds_a_pod_up_is_told() {

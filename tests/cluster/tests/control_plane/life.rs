@@ -1,17 +1,14 @@
 //! The life of a workspace that goes well, and what the user may do in it.
 
-use std::collections::BTreeMap;
-
 use api::Termination;
 use api::condition::{COMPLETE, READY, STALLED, SUSPENDED};
-use api::workspace::{AdapterStatus, Phase, Progress, Resolved, Score};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PatchParams, PostParams};
+use api::workspace::{Phase, Progress, Resolved, Score};
+use kube::api::{DeleteParams, ListParams, PatchParams, PostParams};
 use testkit::cluster::tools::needs_control_plane;
 use testkit::registry::{Registry, needs_go};
 use tests_cluster::{Ending, Operator, Place, WORKSPACE, until};
 
-use crate::support::{condition, reached};
+use crate::support::{condition, events, push, reached, secret};
 
 fn resolved() -> Termination {
     let resolved = Resolved {
@@ -35,7 +32,7 @@ async fn from_apply_to_a_published_adapter() {
     let place = Place::new("life").await.unwrap();
     let registry = Registry::with_login("team", "canary-in-a-secret").unwrap();
     let adapter = push(&registry).await;
-    place.secrets.create(&PostParams::default(), &secret(&registry)).await.unwrap();
+    place.secrets.create(&PostParams::default(), &secret("push", &registry)).await.unwrap();
     let operator = Operator::start(&place, false).unwrap();
     let repository = format!("{}/team/reviews", registry.host());
     let output = format!("output: {{image: \"{repository}\", pushSecret: push}}");
@@ -71,14 +68,15 @@ async fn from_apply_to_a_published_adapter() {
     assert_eq!(condition(&status, COMPLETE).0, "True");
     assert_eq!(status.attempts.len(), 1);
     assert_eq!(status.evaluation.len(), 1);
-    let reasons: Vec<String> =
-        place.events().await.unwrap().into_iter().map(|(reason, _)| reason).collect();
-    let mut once = reasons.clone();
-    once.dedup();
-    assert_eq!(reasons, once, "an event is told twice");
-    assert_eq!(reasons.first().unwrap(), "PreflightRunning");
-    assert_eq!(reasons.last().unwrap(), "Succeeded");
-    no_canary(&place, &operator).await;
+    let told = events(&place).await;
+    let mut reasons: Vec<&str> = told.iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(reasons.first().unwrap(), &"PreflightRunning");
+    assert_eq!(reasons.last().unwrap(), &"Succeeded");
+    assert!(told.iter().all(|event| event.type_ == "Normal"), "{told:?}");
+    reasons.sort_unstable();
+    let count = reasons.len();
+    reasons.dedup();
+    assert_eq!(reasons.len(), count, "an event is told twice: {told:?}");
 
     place.workspaces.delete("reviews", &DeleteParams::default()).await.unwrap();
     gone(&place).await;
@@ -87,19 +85,6 @@ async fn from_apply_to_a_published_adapter() {
         "{}",
         operator.log().unwrap()
     );
-}
-
-/// The secret's content is in nothing that anybody may read.
-async fn no_canary(place: &Place, operator: &Operator) {
-    let maps = place.config_maps.list(&ListParams::default()).await.unwrap().items;
-    let texts = [
-        operator.log().unwrap(),
-        format!("{:?}", place.workspaces.get("reviews").await.unwrap()),
-        format!("{maps:?}"),
-        format!("{:?}", place.events().await.unwrap()),
-        format!("{:?}", place.jobs.list(&ListParams::default()).await.unwrap().items),
-    ];
-    assert!(texts.iter().all(|text| !text.contains("canary-in-a-secret")));
 }
 
 /// Waits until the garbage collector has taken all that was made for the workspace.
@@ -119,40 +104,6 @@ pub(crate) async fn gone(place: &Place) {
         }
     }
     assert_eq!(place.left().await.unwrap(), Vec::<String>::new());
-}
-
-async fn push(registry: &Registry) -> AdapterStatus {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
-    std::fs::write(folder.path().join("adapter_model.safetensors"), "weights").unwrap();
-    let login = tempfile::tempdir().unwrap();
-    let bytes = secret(registry).data.unwrap().remove(".dockerconfigjson").unwrap().0;
-    std::fs::write(login.path().join("config.json"), bytes).unwrap();
-    let image = oci::adapter_image(folder.path(), &BTreeMap::new()).unwrap();
-    let reference = format!("{}/team/reviews:x", registry.host());
-    let options =
-        oci::Options { docker_config: Some(login.path().to_owned()), ..oci::Options::default() };
-    let pushed = oci::push::push(&image, &reference.parse().unwrap(), &options).await.unwrap();
-    AdapterStatus { image: reference, digest: pushed.digest, size: Some(7) }
-}
-
-fn secret(registry: &Registry) -> Secret {
-    let config = serde_json::json!({"auths": {registry.host(): {
-        "username": "team", "password": "canary-in-a-secret",
-        "auth": "dGVhbTpjYW5hcnktaW4tYS1zZWNyZXQ=",
-    }}});
-    Secret {
-        metadata: ObjectMeta { name: Some("push".to_owned()), ..ObjectMeta::default() },
-        type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
-        data: Some(
-            [(
-                ".dockerconfigjson".to_owned(),
-                k8s_openapi::ByteString(config.to_string().into_bytes()),
-            )]
-            .into(),
-        ),
-        ..Secret::default()
-    }
 }
 
 /// `spec.suspend` takes the pod away, and gives it back.

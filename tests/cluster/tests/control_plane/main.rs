@@ -5,6 +5,10 @@
 
 mod definition;
 mod failures;
+mod hands;
 mod life;
+mod limits;
 mod operations;
+mod restarts;
+mod secrets;
 mod support;

@@ -169,5 +169,5 @@ fn ends_are_counted_with_their_reason() {
     let runs = Runs::new(&registry).unwrap();
     workspace.status = Some(decided.status.clone());
     runs.saw(&workspace, &seen, &decided);
-    assert!(!text(&registry).contains("anneal_runs_total{"));
+    has(&registry, &["anneal_runs_total{phase=\"Failed\",reason=\"InvalidData\"} 0"]);
 }

@@ -1,0 +1,83 @@
+//! What the status remembers of every start of the training.
+
+use api::condition::Reason;
+use api::workspace::Attempt;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::end;
+use crate::observed::Observed;
+use crate::phase::Phase;
+use crate::seen::{self, JobState, Seen, state};
+
+/// How many are remembered: those of a run that is preempted for weeks would fill the status.
+const MOST: usize = 50;
+/// Outcome of an attempt whose pod was taken away because the user holds the run.
+const SUSPENDED: &str = "Suspended";
+
+/// Attempts whose pods are there, after those that are remembered.
+pub(crate) fn attempts(
+    kept: Vec<Attempt>,
+    phase: &Phase,
+    seen: &Seen<'_>,
+    observed: &Observed,
+) -> Vec<Attempt> {
+    let mut all = kept;
+    for pod in seen.trainings.iter().flat_map(|job| seen.pods(job)) {
+        let attempt = of_pod(pod);
+        match all.iter_mut().find(|known| known.pod == attempt.pod) {
+            Some(known) => *known = attempt,
+            None => all.push(attempt),
+        }
+    }
+    let is_there =
+        |name: &str| observed.pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(name));
+    for attempt in all.iter_mut().filter(|attempt| !has_ended(attempt) && !is_there(&attempt.pod)) {
+        let (outcome, message) = of_job(&attempt.pod, phase, seen);
+        attempt.outcome = outcome;
+        attempt.message = message;
+        attempt.end = Some(observed.now.clone());
+    }
+    let surplus = all.len().saturating_sub(MOST);
+    all.split_off(surplus)
+}
+
+/// Whether the outcome is more than a pod's phase.
+fn has_ended(attempt: &Attempt) -> bool {
+    !matches!(attempt.outcome.as_str(), "Pending" | "Running" | "Unknown" | "")
+}
+
+fn of_pod(pod: &Pod) -> Attempt {
+    let terminated = seen::terminated(pod);
+    let started = pod.status.as_ref().and_then(|status| status.start_time.clone());
+    let (outcome, message) = match (terminated, seen::phase(pod)) {
+        (Some(ended), _) if ended.exit_code == 0 => (Reason::Succeeded.to_string(), None),
+        (Some(_), _) | (None, "Failed") => {
+            let end = end::pod_end(pod);
+            (end.reason.to_string(), Some(end.message))
+        }
+        (None, phase) => (phase.to_owned(), None),
+    };
+    Attempt {
+        pod: pod.metadata.name.clone().unwrap_or_default(),
+        start: started,
+        end: terminated.and_then(|ended| ended.finished_at.clone()),
+        outcome,
+        message,
+    }
+}
+
+/// How an attempt ended whose pod left nothing: by what its Job says.
+fn of_job(pod: &str, phase: &Phase, seen: &Seen<'_>) -> (String, Option<String>) {
+    let job = seen.trainings.iter().find(|job| {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        pod.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
+    });
+    let gone = || "the pod is gone, and left no word".to_owned();
+    match (job.map(|job| state(job)), phase) {
+        (_, Phase::Suspended) | (Some(JobState::Suspended), _) => (SUSPENDED.to_owned(), None),
+        (_, Phase::Failed { end } | Phase::Retrying { after: end } | Phase::Ending { end }) => {
+            (end.reason.to_string(), Some(end.message.clone()))
+        }
+        _ => (Reason::Interrupted.to_string(), Some(gone())),
+    }
+}
