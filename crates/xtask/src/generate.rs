@@ -21,5 +21,12 @@ pub(crate) fn run() -> Result<()> {
         cargo.args(["test", "--quiet", "--release", "--package", "operator", test]);
         shell::output(cargo.env("UPDATE_GOLDEN", "1"))?;
         Ok(())
+    })?;
+    shell::stage("copies of alerts and dashboard", || {
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--quiet", "--release", "--package", "tests-cluster"]);
+        cargo.args(["--test", "chart", "copies::"]);
+        shell::output(cargo.env("UPDATE_GOLDEN", "1"))?;
+        Ok(())
     })
 }

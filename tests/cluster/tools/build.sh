@@ -33,6 +33,10 @@ for name in "$@"; do
   portmap) module=cni package=github.com/containernetworking/plugins/plugins/meta/$name ;;
   registry) module=registry package=github.com/distribution/distribution/v3/cmd/registry ;;
   helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
+  prometheus | promtool)
+    # Without the clouds' ways to find targets, and without the pages that need a JavaScript build.
+    module=prometheus package=github.com/prometheus/prometheus/cmd/$name tags=remove_all_sd
+    ;;
   *)
     echo "there is no $name to build" >&2
     exit 2

@@ -40,7 +40,7 @@ pub fn control_plane() -> Result<ControlPlane> {
         let given = given.as_ref().map(|folder| folder.join(name));
         match given.filter(|program| program.is_file()) {
             Some(program) => Ok(program),
-            None => build(name),
+            None => self::program(name),
         }
     };
     Ok(ControlPlane {
@@ -50,8 +50,8 @@ pub fn control_plane() -> Result<ControlPlane> {
     })
 }
 
-/// A program of one of our Go modules, in the cache.
-fn build(name: &str) -> Result<PathBuf> {
+/// A program of one of our Go modules, in the cache; built the first time.
+pub fn program(name: &str) -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cluster/tools/build.sh");
     let folder = cache_dir()?.join("bin");
     succeed(Command::new(script).arg(&folder).arg(name))?;
