@@ -1,6 +1,8 @@
 //! The shared libraries that a program needs, as this machine's loader finds them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +16,13 @@ pub(crate) fn libraries(program: &Path) -> Result<BTreeMap<String, PathBuf>> {
     ensure!(
         program.is_file(),
         "there is no program {}; next: `cargo xtask images` builds it",
+        program.display()
+    );
+    let mut magic = [0; 4];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut magic));
+    ensure!(
+        read.is_ok() && magic == *b"\x7fELF",
+        "{} is no program of this kind of system, and in an image there is no shell to run it",
         program.display()
     );
     let output = Command::new("ldd").arg(program).output().context("cannot start `ldd`")?;

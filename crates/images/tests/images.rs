@@ -61,6 +61,15 @@ fn a_program_that_is_missing_is_named() {
     assert!(error.contains("nowhere/anneal-operator"), "{error}");
 }
 
+#[test]
+fn a_script_is_not_taken_for_a_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    fs::write(&script, "#!/bin/sh\nexec something\n").unwrap();
+    let error = images::one(&script).unwrap_err().to_string();
+    assert!(error.contains("is no program"), "{error}");
+}
+
 /// Unpacks the layers one over the other.
 fn unpack(layout: &Path, root: &Path) {
     let index: serde_json::Value =
