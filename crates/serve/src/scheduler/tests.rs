@@ -155,7 +155,7 @@ fn many_random_loads_keep_every_promise() {
     for _ in 0..200 {
         let mut scheduler = Scheduler::new(LIMITS);
         let mut wanted = BTreeMap::new();
-        for id in 0..next(9) + 1 {
+        for id in 0..=next(9) {
             // Few different beginnings, so that many share them.
             let (start, length) = (next(3) as u32 * 100, next(30) as u32 + 1);
             scheduler.add(new(id, start..start + length, next(2)));
