@@ -235,19 +235,19 @@ pub(crate) fn add(root: &mut JSONSchemaProps) {
         let positive =
             if positive { format!(" && self.{field}.matches('[1-9]')") } else { String::new() };
         let rule = format!("!has(self.{field}) || self.{field}.matches(r'{pattern}'){positive}");
-        rule_at(root, block, rule, &format!("{field}: {said}"));
+        rule_at(root, block, &rule, &format!("{field}: {said}"));
     }
     for (block, field, said) in LISTS {
         let rule = format!(r"!has(self.{field}) || self.{field}.all(one, one.matches(r'\S'))");
-        rule_at(root, block, rule, &format!("{field}: {said}"));
+        rule_at(root, block, &rule, &format!("{field}: {said}"));
     }
     for (block, field, bound) in NUMBERS {
         let said = bound.replace("> 0.0", "must be above 0").replace("< 1.0", "must be below 1");
         let rule = format!("!has(self.{field}) || self.{field} {bound}");
-        rule_at(root, block, rule, &format!("{field}: {said}"));
+        rule_at(root, block, &rule, &format!("{field}: {said}"));
     }
     for (block, rule, said) in BLOCKS {
-        rule_at(root, block, (*rule).to_owned(), said);
+        rule_at(root, block, rule, said);
     }
     for (rule, against, said) in ACROSS {
         let against = against.map_or_else(|| format!("!({rule})"), str::to_owned);
@@ -259,8 +259,8 @@ pub(crate) fn add(root: &mut JSONSchemaProps) {
     }
 }
 
-fn rule_at(root: &mut JSONSchemaProps, path: &str, rule: String, said: &str) {
-    at(root, path, |schema| push(schema, said_of(&rule, said)));
+fn rule_at(root: &mut JSONSchemaProps, path: &str, rule: &str, said: &str) {
+    at(root, path, |schema| push(schema, said_of(rule, said)));
 }
 
 fn said_of(rule: &str, said: &str) -> ValidationRule {

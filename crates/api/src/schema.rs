@@ -173,7 +173,9 @@ pub(crate) fn fill(value: &mut Value, schema: &JSONSchemaProps) {
         }
         Value::Array(items) => {
             if let Some(JSONSchemaPropsOrArray::Schema(of)) = &schema.items {
-                items.iter_mut().for_each(|item| fill(item, of));
+                for item in items.iter_mut() {
+                    fill(item, of);
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

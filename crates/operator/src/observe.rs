@@ -77,7 +77,7 @@ pub(crate) async fn old_status(
         source: Box::new(source),
     })?;
     let status =
-        found.and_then(|mut found| found.data.get_mut("status").map(|status| status.take()));
+        found.and_then(|mut found| found.data.get_mut("status").map(serde_json::Value::take));
     Ok(status.and_then(|status| serde_json::from_value(status).ok()))
 }
 

@@ -4,7 +4,7 @@
 use api::FineTuneWorkspace;
 use api::condition::{READY, Reason};
 use api::workspace::Phase;
-use prometheus::core::Collector as _;
+use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntGaugeVec, Opts};
 
@@ -95,7 +95,7 @@ fn running<'a>(
     }
     let all = [step, steps, loss, valid, speed, left];
     // A family without a series cannot be written.
-    let families = all.iter().flat_map(|gauge| gauge.collect());
+    let families = all.iter().flat_map(Collector::collect);
     Ok(families.filter(|family| !family.get_metric().is_empty()).collect())
 }
 
