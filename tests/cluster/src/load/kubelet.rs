@@ -29,7 +29,7 @@ impl Kubelet {
             });
             let work = due.for_each_concurrent(AT_ONCE, async |due| {
                 if let Ok((pod, status)) = due
-                    && let Err(error) = set(&client, &pod, status).await
+                    && let Err(error) = set(&client, &pod, &status).await
                 {
                     eprintln!("the stand-in of a kubelet: {error:#}");
                 }
@@ -47,7 +47,7 @@ impl Drop for Kubelet {
 
 /// Ends a pod well, with a report.
 pub(super) async fn end_well(client: &Client, pod: &Pod, report: &Termination) -> Result<()> {
-    set(client, pod, ended_well(report)).await
+    set(client, pod, &ended_well(report)).await
 }
 
 /// The status that a pending pod is to get.
@@ -92,7 +92,7 @@ fn status(phase: &str, state: &Value) -> Value {
     json!({"phase": phase, "startTime": start, "containerStatuses": [container]})
 }
 
-async fn set(client: &Client, pod: &Pod, status: Value) -> Result<()> {
+async fn set(client: &Client, pod: &Pod, status: &Value) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let patch = Patch::Merge(json!({"status": status}));
     api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await?;
