@@ -49,9 +49,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let (config_maps, map_changes) =
         watched::<ConfigMap>(&client, &options, kept::without_managers);
     let changes = watcher(all, watcher::Config::default().page_size(kept::PAGE))
+        .default_backoff()
         .modify(kept::without_managers)
         .reflect(writer)
         .touched_objects();
+    let changes = steady(changes);
     let queue = metrics.queue.clone();
     let changes = changes.inspect_ok(move |changed| queue.added(ObjectRef::from_obj(changed)));
     let controller = Controller::for_stream(changes, workspaces)
@@ -171,7 +173,26 @@ where
         .modify(keep)
         .reflect(writer)
         .touched_objects();
-    (reader, stream)
+    (reader, steady(stream))
+}
+
+/// A watch without its errors. It begins anew by itself, after a while; the controller would hold up all
+/// watches for the error of one, and for longer with each.
+fn steady<K>(
+    watch: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static
+where
+    K: Send + 'static,
+{
+    watch.filter_map(|item| {
+        std::future::ready(match item {
+            Ok(changed) => Some(Ok(changed)),
+            Err(error) => {
+                info!(%error, "a watch begins anew");
+                None
+            }
+        })
+    })
 }
 
 /// Finds the workspace that an object was made for, and counts that it is to be looked at.

@@ -2,6 +2,7 @@
 
 use api::condition::Reason;
 use api::workspace::Attempt;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::end;
@@ -31,7 +32,11 @@ pub(crate) fn attempts(
     }
     let is_there =
         |name: &str| observed.pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(name));
-    for attempt in all.iter_mut().filter(|attempt| !has_ended(attempt) && !is_there(&attempt.pod)) {
+    let is_over = |attempt: &Attempt| {
+        let job = job_of(&attempt.pod, seen);
+        !has_ended(attempt) && !is_there(&attempt.pod) && !job.is_some_and(|job| is_ending(job))
+    };
+    for attempt in all.iter_mut().filter(|attempt| is_over(attempt)) {
         let (outcome, message) = of_job(&attempt.pod, phase, seen);
         attempt.outcome = outcome;
         attempt.message = message;
@@ -68,16 +73,29 @@ fn of_pod(pod: &Pod) -> Attempt {
 
 /// How an attempt ended whose pod left nothing: by what its Job says.
 fn of_job(pod: &str, phase: &Phase, seen: &Seen<'_>) -> (String, Option<String>) {
-    let job = seen.trainings.iter().find(|job| {
-        let name = job.metadata.name.as_deref().unwrap_or_default();
-        pod.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
-    });
+    let job = job_of(pod, seen);
     let gone = || "the pod is gone, and left no word".to_owned();
-    match (job.map(|job| state(job)), phase) {
+    match (job.map(state), phase) {
         (_, Phase::Suspended) | (Some(JobState::Suspended), _) => (SUSPENDED.to_owned(), None),
         (_, Phase::Failed { end } | Phase::Retrying { after: end } | Phase::Ending { end }) => {
             (end.reason.to_string(), Some(end.message.clone()))
         }
         _ => (Reason::Interrupted.to_string(), Some(gone())),
     }
+}
+
+/// The Job whose pod has this name.
+fn job_of<'a>(pod: &str, seen: &Seen<'a>) -> Option<&'a Job> {
+    let is_of = |job: &&&Job| {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        pod.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
+    };
+    seen.trainings.iter().find(is_of).copied()
+}
+
+/// Whether the Job controller takes the pods away, and will say why in a moment.
+fn is_ending(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let ends = conditions.unwrap_or_default().iter().any(|one| one.type_ == "FailureTarget");
+    ends && state(job) == JobState::Active
 }

@@ -146,7 +146,8 @@ pub(crate) fn event_key(raw: &FineTuneWorkspace, reason: &str) -> String {
         old.revision,
         old.observed_generation,
         ready.map(|ready| &ready.reason),
-        old.attempts.len(),
+        // Which attempts there were, and how they ended: a step is told once for each of them.
+        old.attempts.iter().map(|one| (&one.pod, &one.outcome)).collect::<Vec<_>>(),
         reason,
     ]);
     hex(&from.to_string())

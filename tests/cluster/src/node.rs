@@ -70,11 +70,10 @@ impl Place {
     /// The pod runs from now on, and answers at this address.
     pub async fn run_pod_at(&self, suffix: &str, address: &str) -> Result<()> {
         let (_, pod) = self.pod_of(suffix).await?;
-        self.pod_status(&pod, "Running", json!({"running": {}})).await?;
         let name = pod.metadata.name.as_deref().context("a pod without a name")?;
         let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}});
         self.pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
+        self.pod_status(&pod, "Running", json!({"running": {}})).await
     }
 
     /// The pod ends.

@@ -63,9 +63,15 @@ async fn retries_are_counted() {
         return;
     }
     let (place, _operator) = training("retries", "retries: 1").await;
-    for _ in 0..2 {
-        place.end_pod("-t0", Ending::exit(13)).await.unwrap();
-    }
+    place.end_pod("-t0", Ending::exit(13)).await.unwrap();
+    let job = place.job_name("-t0").await.unwrap();
+    until(&place.jobs, &job, |job: Option<&Job>| {
+        let status = job.and_then(|job| job.status.as_ref());
+        status.is_some_and(|status| status.failed == Some(1) && status.active == Some(1))
+    })
+    .await
+    .unwrap();
+    place.end_pod("-t0", Ending::exit(13)).await.unwrap();
     let status = reached(&place, Phase::Failed, "InputOutputFailed").await;
     assert_eq!(status.attempts.len(), 2, "{:?}", status.attempts);
 }

@@ -54,7 +54,10 @@ async fn two_replicas_and_one_leader() {
     place.apply(WORKSPACE).await.unwrap();
     reached(&place, Phase::Preflight, "PreflightRunning").await;
     let mut second = Operator::start(&place, true).unwrap();
-    assert!(second.ask("/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+    let mut every = tokio::time::interval(Duration::from_millis(100));
+    while !second.ask("/readyz").await.unwrap().starts_with("HTTP/1.1 200") {
+        every.tick().await;
+    }
     assert!(is_leader(&first).await && !is_leader(&second).await);
 
     first.kill().unwrap();
