@@ -9,13 +9,13 @@ use kube::api::EvictParams;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Company, Process, REGISTRY, Signal, Team, long_examples, on_node, plain, run,
+    Company, Process, REGISTRY, Signal, Team, long_examples, on_node, plain, push_data, run,
 };
 
 /// A run that takes some seconds, with checkpoints in the registry.
 async fn slow(team: &Team) -> Result<Value> {
     let image = format!("{REGISTRY}/data/long:1");
-    team.push_data(&image, &plain(), &long_examples(32)).await?;
+    push_data(&image, &plain(), &long_examples(32)).await?;
     let mut workspace = team.workspace();
     workspace["spec"]["data"]["train"]["image"] = json!(image);
     workspace["spec"]["hyperparameters"] =

@@ -5,7 +5,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::support::{Company, REGISTRY, Signal, condition, long_examples, on_node, plain};
+use crate::support::{
+    Company, REGISTRY, Signal, condition, long_examples, on_node, plain, push_data,
+};
 
 /// Steps that nobody waits for.
 const ENDLESS: u64 = 10_000_000;
@@ -62,7 +64,7 @@ fn deletion_while_it_trains_leaves_nothing() {
 fn a_trainer_that_shows_no_sign_of_work_is_ended() {
     on_node("stalled", Company::Any, async |team| {
         let image = format!("{REGISTRY}/data/huge:1");
-        team.push_data(&image, &plain(), &long_examples(1024)).await?;
+        push_data(&image, &plain(), &long_examples(1024)).await?;
         let mut workspace = team.workspace();
         workspace["spec"]["data"]["train"]["image"] = json!(image);
         workspace["spec"]["hyperparameters"] =

@@ -1,14 +1,17 @@
 //! Memory that does not suffice: the trainer's own word, and the kernel's.
 
 use anyhow::{Context, Result, ensure};
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::support::{Company, REGISTRY, Signal, Team, condition, long_examples, on_node, plain};
+use crate::support::{
+    Company, REGISTRY, Signal, Team, condition, long_examples, on_node, plain, push_data,
+};
 
 /// All examples at once, which takes hundreds of megabytes.
 async fn large(team: &Team) -> Result<Value> {
     let image = format!("{REGISTRY}/data/large:1");
-    team.push_data(&image, &plain(), &long_examples(128)).await?;
+    push_data(&image, &plain(), &long_examples(128)).await?;
     let mut workspace = team.workspace();
     workspace["spec"]["data"]["train"]["image"] = json!(image);
     workspace["spec"]["hyperparameters"] = json!({
@@ -29,7 +32,7 @@ fn a_trainer_out_of_memory_is_tried_again_with_half_the_micro_batch() {
         let status = team.succeeded().await?;
         let attempts = status["attempts"].as_array().context("no attempts")?;
         ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "OutOfMemory", "{status:#}");
-        let halved = team.jobs.list(&Default::default()).await?.items.into_iter().any(|job| {
+        let halved = team.jobs.list(&ListParams::default()).await?.items.into_iter().any(|job| {
             job.metadata.name.as_deref().is_some_and(|name| name.ends_with("-t1"))
                 && format!("{:?}", job.spec).contains("ANNEAL_MICRO_BATCH_HALVINGS")
         });

@@ -4,14 +4,14 @@ use anyhow::ensure;
 use serde_json::json;
 use testkit::registry::Registry;
 
-use crate::support::{Company, Signal, colors, condition, on_node, plain};
+use crate::support::{Company, Signal, colors, condition, on_node, plain, push_data};
 
 #[test]
 fn a_registry_that_is_down_at_the_pull_is_waited_for() {
     on_node("down-at-pull", Company::Any, async |team| {
         let mut registry = Registry::open_at("10.99.0.1", 5002)?;
         let image = format!("{}/data/here:1", registry.host());
-        team.push_data(&image, &plain(), &(colors() + &colors())).await?;
+        push_data(&image, &plain(), &(colors() + &colors())).await?;
         registry.stop()?;
         let mut workspace = team.workspace();
         workspace["spec"]["data"]["train"]["image"] = json!(image);

@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::support::{Company, LOGIN, PASSWORD, Team, colors, condition, docker_options, on_node};
+use crate::support::{
+    Company, LOGIN, PASSWORD, Team, colors, condition, docker_options, on_node, push_data,
+};
 
 /// Data in the registry with the login, and its pull secret in the spec.
 async fn private_data(team: &Team) -> Result<Value> {
@@ -12,7 +14,7 @@ async fn private_data(team: &Team) -> Result<Value> {
     let options = docker_options(folder.path(), LOGIN, PASSWORD)?;
     // Its content is its own, as the node lets in everybody who asks for content that it has.
     let text = colors() + &format!("{{\"prompt\": \"who?\", \"completion\": \"{}\"}}\n", team.name);
-    team.push_data(&image, &options, &text).await?;
+    push_data(&image, &options, &text).await?;
     let mut workspace = team.workspace();
     workspace["spec"]["data"] = json!({"train": {"image": image}, "pullSecret": "pull"});
     Ok(workspace)

@@ -1,16 +1,17 @@
 //! Model and data that are wrong or missing.
 
 use anyhow::{Result, ensure};
+use kube::api::ListParams;
 use serde_json::json;
 
-use crate::support::{Company, REGISTRY, Team, condition, on_node, plain};
+use crate::support::{Company, REGISTRY, Team, colors, condition, on_node, plain, push_data};
 
 #[test]
 fn a_bad_line_is_named_and_never_tried_again() {
     on_node("bad-line", Company::Any, async |team| {
         let image = format!("{REGISTRY}/data/bad-line:1");
         let good = r#"{"prompt": "a", "completion": "b"}"#;
-        team.push_data(&image, &plain(), &format!("{good}\n{good}\n{{\"prompt\": \n")).await?;
+        push_data(&image, &plain(), &format!("{good}\n{good}\n{{\"prompt\": \n")).await?;
         let mut workspace = team.workspace();
         workspace["spec"]["data"]["train"]["image"] = json!(image);
         team.apply(&workspace).await?;
@@ -49,7 +50,7 @@ fn an_image_that_is_missing_is_waited_for() {
         let message = condition(&status, "Ready")["message"].to_string();
         ensure!(message.contains("data/late:1") && message.contains("not found"), "{message}");
         ensure!(condition(&status, "Reconciling")["status"] == "True", "{status:#}");
-        team.push_data(&image, &plain(), &crate::support::colors()).await?;
+        push_data(&image, &plain(), &colors()).await?;
         team.succeeded().await?;
         team.delete().await
     });
@@ -57,7 +58,7 @@ fn an_image_that_is_missing_is_waited_for() {
 
 /// One Job of one pod, which was not tried again.
 async fn only_preflight(team: &Team) -> Result<()> {
-    let jobs = team.jobs.list(&Default::default()).await?.items;
+    let jobs = team.jobs.list(&ListParams::default()).await?.items;
     ensure!(jobs.len() == 1, "{:?}", team.job_names().await?);
     let failed = jobs[0].status.as_ref().and_then(|status| status.failed);
     ensure!(failed == Some(1), "it was tried {failed:?} times");

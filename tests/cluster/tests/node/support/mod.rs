@@ -12,7 +12,7 @@ use testkit::left_out::left_out;
 pub(crate) use host::{Process, Signal};
 pub(crate) use node::{LOGIN, Node, PASSWORD, REGISTRY, builds, run, tests};
 pub(crate) use team::{
-    Team, colors, condition, docker_folder, docker_options, long_examples, plain,
+    Team, colors, condition, docker_folder, docker_options, long_examples, plain, push_data,
 };
 
 /// Whether a test gets on with others on the same node.
@@ -45,7 +45,7 @@ where
         let team = Team::new(node, name).await?;
         match test(&team).await {
             Ok(()) => team.leave().await,
-            Err(error) => Err(error.context(team.explain().await)),
+            Err(error) => Err(error.context(team.explain())),
         }
     });
     result.unwrap_or_else(|error| panic!("{error:?}"));

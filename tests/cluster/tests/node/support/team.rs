@@ -1,5 +1,6 @@
 //! A namespace whose pods must pass the `restricted` level, with a workspace in it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -194,13 +195,6 @@ impl Team {
         Ok(())
     }
 
-    /// Puts a data file into an image of a registry.
-    pub(crate) async fn push_data(&self, image: &str, options: &Options, text: &str) -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("train.jsonl"), text)?;
-        push(image, Folder { root: "data", path: folder.path() }, options).await
-    }
-
     /// The model and the data of most tests, pushed once for all.
     async fn tiny_model(&self) -> Result<()> {
         static DONE: OnceCell<()> = OnceCell::const_new();
@@ -209,7 +203,7 @@ impl Team {
             testkit::tiny_model::write(folder.path(), 7)?;
             let image = format!("{REGISTRY}/models/tiny:1");
             push(&image, Folder { root: "models", path: folder.path() }, &plain()).await?;
-            self.push_data(&format!("{REGISTRY}/data/colors:1"), &plain(), &colors()).await
+            push_data(&format!("{REGISTRY}/data/colors:1"), &plain(), &colors()).await
         })
         .await
         .copied()
@@ -223,7 +217,7 @@ impl Team {
     }
 
     /// What there is to see of a test that failed.
-    pub(crate) async fn explain(&self) -> String {
+    pub(crate) fn explain(&self) -> String {
         let name = self.name;
         [
             format!("get ftw -n {name} -o yaml"),
@@ -264,10 +258,17 @@ pub(crate) fn plain() -> Options {
     Options { plain_http: true, ..Options::default() }
 }
 
+/// Puts a data file into an image of a registry.
+pub(crate) async fn push_data(image: &str, options: &Options, text: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("train.jsonl"), text)?;
+    push(image, Folder { root: "data", path: folder.path() }, options).await
+}
+
 /// Puts a folder into an image of a registry.
 pub(crate) async fn push(image: &str, folder: Folder<'_>, options: &Options) -> Result<()> {
     let target = image.parse()?;
-    let packed = oci::image_from_dirs(&[folder], &Default::default())?;
+    let packed = oci::image_from_dirs(&[folder], &BTreeMap::new())?;
     oci::push::push(&packed, &target, options).await.with_context(|| format!("push {image}"))?;
     Ok(())
 }
