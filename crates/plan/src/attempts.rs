@@ -34,7 +34,7 @@ pub(crate) fn attempts(
         |name: &str| observed.pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(name));
     let is_over = |attempt: &Attempt| {
         let job = job_of(&attempt.pod, seen);
-        !has_ended(attempt) && !is_there(&attempt.pod) && !job.is_some_and(|job| is_ending(job))
+        !has_ended(attempt) && !is_there(&attempt.pod) && !job.is_some_and(is_ending)
     };
     for attempt in all.iter_mut().filter(|attempt| is_over(attempt)) {
         let (outcome, message) = of_job(&attempt.pod, phase, seen);

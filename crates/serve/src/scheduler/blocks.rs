@@ -69,15 +69,14 @@ impl Blocks {
 
     /// An empty block for one holder; what lay longest unused is forgotten for it.
     pub(super) fn take(&mut self) -> Option<Block> {
-        let block = match self.empty.pop() {
-            Some(block) => block,
-            None => {
-                let (_, block) = self.idle.pop_first()?;
-                if let Some((key, _)) = self.entries[block].holds.take() {
-                    self.known.remove(&key);
-                }
-                block
+        let block = if let Some(block) = self.empty.pop() {
+            block
+        } else {
+            let (_, block) = self.idle.pop_first()?;
+            if let Some((key, _)) = self.entries[block].holds.take() {
+                self.known.remove(&key);
             }
+            block
         };
         self.entries[block] = Entry { holders: 1, ..Entry::default() };
         Some(block)

@@ -34,7 +34,7 @@ async fn each_rule_refuses_its_sample_in_its_own_words() {
             wrong.push(format!("{} is refused: {error}", path.display()));
         }
         match create(&place, &yaml(refused)).await {
-            Ok(_) => wrong.push(format!("{} is accepted:\n{refused}", path.display())),
+            Ok(()) => wrong.push(format!("{} is accepted:\n{refused}", path.display())),
             Err(error) if !error.to_string().contains(said) => {
                 wrong.push(format!("{} is refused by another rule: {error}", path.display()));
             }

@@ -7,7 +7,7 @@ use api::Termination;
 use api::condition::SUSPENDED;
 use api::workspace::{AdapterStatus, Phase};
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 use testkit::cluster::tools::needs_control_plane;
 use testkit::registry::{Registry, needs_go};
@@ -61,7 +61,7 @@ async fn ended_after_every_write() {
 /// A run with a bit of everything: out of memory, held and let go, another revision, success, clearing
 /// away. Each phase is waited for, so that each is told.
 async fn story(place: &Place, registry: &Registry, adapter: &AdapterStatus) {
-    place.secrets.create(&Default::default(), &secret("push", registry)).await.unwrap();
+    place.secrets.create(&PostParams::default(), &secret("push", registry)).await.unwrap();
     let output =
         format!("output: {{image: \"{}/team/reviews\", pushSecret: push}}", registry.host());
     let first = WORKSPACE.replace("output: {image: registry.example.com/team/reviews}", &output);

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
 pub(crate) use rustix::process::Signal;
 
 /// Longest wait for a process or for its word.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 /// Longest time that a process runs on unseen.
 const GLANCE: Duration = Duration::from_millis(10);
 

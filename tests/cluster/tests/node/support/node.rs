@@ -60,7 +60,7 @@ impl Node {
         };
         let (operator, trainer) = (digest("operator")?, digest("trainer")?);
         let node = Self { folder, programs, operator, trainer, _keeper: keeper };
-        node.within_thread(|| node.install(&[]).map(drop))?;
+        Self::within_thread(|| node.install(&[]).map(drop))?;
         Ok(node)
     }
 
@@ -116,18 +116,19 @@ impl Node {
     }
 
     /// Runs something asynchronous in the node's network.
+    #[expect(clippy::unused_self, reason = "only a node that is up can be entered")]
     pub(crate) fn within<F>(&self, work: F) -> Result<()>
     where
         F: AsyncFnOnce() -> Result<()> + Send,
     {
-        self.within_thread(|| {
+        Self::within_thread(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(work())
         })
     }
 
     /// Runs something on a thread in the node's network, as are the programs that it starts.
-    fn within_thread<F>(&self, work: F) -> Result<()>
+    fn within_thread<F>(work: F) -> Result<()>
     where
         F: FnOnce() -> Result<()> + Send,
     {

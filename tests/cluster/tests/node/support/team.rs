@@ -23,7 +23,7 @@ use super::host::{Process, Signal};
 use super::node::{Node, REGISTRY};
 
 /// Longest wait for anything that takes no training.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 /// The workspace's name.
 const NAME: &str = "tune";
 
