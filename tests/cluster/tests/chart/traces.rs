@@ -41,7 +41,9 @@ fn has(span: &Span, name: &str, value: &str) -> bool {
 }
 
 /// A pass over a workspace is a trace, and the requests that it makes are in it.
-#[tokio::test]
+///
+/// On threads of its own: the collector answers also while the end of the operator is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pass_is_a_trace_with_its_requests() {
     if !needs_control_plane("a_pass_is_a_trace_with_its_requests") {
         return;
