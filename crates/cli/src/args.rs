@@ -1,8 +1,12 @@
 //! What can be typed: commands, options and the help that teaches them.
 
+mod serve;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::serve::ServeArgs;
 
 const ABOUT: &str = "Fine-tune language models from one YAML file, on this machine";
 
@@ -33,6 +37,7 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     Plan(PlanArgs),
     Generate(GenerateArgs),
+    Serve(ServeArgs),
     Push(PushArgs),
     Pull(PullArgs),
 }

@@ -5,4 +5,5 @@ pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod validate;

@@ -47,6 +47,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Validate(args) => command::validate::run(args),
         Command::Plan(args) => command::plan::run(args),
         Command::Generate(args) => command::generate::run(args),
+        Command::Serve(args) => command::serve::run(args),
         Command::Push(args) => command::push::run(args),
         Command::Pull(args) => command::pull::run(args),
     }
@@ -58,6 +59,7 @@ fn output(command: &Command) -> Output {
         Command::Validate(args) => args.output.output,
         Command::Plan(args) => args.output.output,
         Command::Generate(args) => args.output.output,
+        Command::Serve(args) => args.output.output,
         Command::Push(args) => args.output.output,
         Command::Pull(args) => args.output.output,
     }

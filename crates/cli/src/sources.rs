@@ -13,7 +13,7 @@ use api::valid::{DataSource, HeldOut, ModelSource, Workspace};
 use oci::Root;
 
 pub(crate) use adapter::{LocalAdapter, adapter, find_in as find_adapter};
-pub(crate) use registry::{failure as registry_failure, options as registry_options};
+pub(crate) use registry::{cache, failure as registry_failure, options as registry_options};
 
 use crate::args::RegistryArgs;
 use crate::failure::Failure;

@@ -5,12 +5,14 @@
 
 mod folder;
 mod gguf;
+mod pieces;
 mod special;
 mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use pieces::Pieces;
 use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::chat::ChatTemplate;

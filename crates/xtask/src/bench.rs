@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, beside those of peers.
 
 mod operator;
+mod serve;
 mod sft;
 
 use anyhow::Result;
@@ -13,11 +14,14 @@ pub(crate) enum Which {
     Sft(sft::Sft),
     /// The operator with 1,000 workspaces on a real API server
     Operator(operator::Operator),
+    /// Serving with many adapters, against transformers and PEFT
+    Serve(serve::Serve),
 }
 
 pub(crate) fn run(which: &Which) -> Result<()> {
     match which {
         Which::Sft(sft) => sft.run(),
         Which::Operator(operator) => operator.run(),
+        Which::Serve(serve) => serve.run(),
     }
 }

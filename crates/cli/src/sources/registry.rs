@@ -31,7 +31,7 @@ pub(super) fn pull(
 }
 
 /// The folder that downloads are kept in: `ANNEAL_CACHE`, or `.cache/anneal` in the home folder.
-fn cache() -> Result<PathBuf, Failure> {
+pub(crate) fn cache() -> Result<PathBuf, Failure> {
     if let Some(folder) = std::env::var_os("ANNEAL_CACHE") {
         return Ok(folder.into());
     }

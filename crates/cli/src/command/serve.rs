@@ -1,0 +1,128 @@
+//! `anneal serve`: a base model and its adapters over HTTP.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use serve::adapters::AdapterOptions;
+use serve::engine::{EngineOptions, StartError};
+use serve::http::HttpOptions;
+use serve::{ServeError, ServeOptions, Started};
+use tch::{Device, Kind};
+use train::ExitClass;
+
+use crate::args::{Output, PrecisionArg, ServeArgs};
+use crate::failure::Failure;
+use crate::{say, sources};
+
+/// Serves until the process is told to end.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let model = sources::named_model(&args.model, &args.registry, &|_, _, _| {})?;
+    let name = args.name.clone().unwrap_or_else(|| short(&args.model));
+    // Only digests of images are comparable; a commit of a hub names no image.
+    let base_digest = model.digest.filter(|digest| digest.starts_with("sha256:"));
+    let options = ServeOptions {
+        address: args.address,
+        model: model.path,
+        name,
+        base_digest,
+        engine: EngineOptions {
+            kind: match args.precision {
+                PrecisionArg::Fp32 => Kind::Float,
+                PrecisionArg::Bf16 => Kind::BFloat16,
+            },
+            device: Device::cuda_if_available(),
+            cache_bytes: args.cache_memory,
+            adapter_bytes: args.adapter_memory,
+            max_rank: args.max_rank,
+            sequences: args.max_sequences as usize,
+            waiting: args.max_waiting as usize,
+            step_tokens: args.step_tokens as usize,
+            context: args.context.map(|context| context as usize),
+        },
+        adapters: AdapterOptions {
+            file: args.adapters.clone(),
+            cache: sources::cache()?.join("adapters"),
+            every: Duration::from_secs(args.every),
+            image_bytes: args.max_adapter,
+            disk_bytes: args.adapter_disk,
+            registry: sources::registry_options(&args.registry),
+        },
+        http: HttpOptions {
+            keys: args.api_keys.as_deref().map(keys).transpose()?.unwrap_or_default(),
+            ..HttpOptions::default()
+        },
+        drain: Duration::from_secs(args.drain),
+    };
+    serve::run(options, |started| tell(started, args.output.output)).map_err(|e| failure(&e))
+}
+
+/// The last part of a path or reference, without what tells a version.
+fn short(model: &str) -> String {
+    let name = model.trim_end_matches('/').rsplit(['/']).next().unwrap_or(model);
+    let name = name.split(['@', ':']).next().unwrap_or(name);
+    let name = name.strip_suffix(".gguf").unwrap_or(name);
+    if name.is_empty() { "base".to_owned() } else { name.to_owned() }
+}
+
+/// Digests of the keys in a file.
+fn keys(path: &Path) -> Result<BTreeSet<String>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::configuration(format!("cannot read API keys {}: {error}", path.display()))
+    })?;
+    let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let digests: BTreeSet<String> = keys.map(|key| oci::sha256(key.as_bytes())).collect();
+    if digests.is_empty() {
+        // An empty file must not open the door that it was meant to close.
+        return Err(Failure::configuration(format!("{} holds no API key", path.display()))
+            .with_hint("write one key on each line, or leave out --api-keys"));
+    }
+    Ok(digests)
+}
+
+fn tell(started: &Started, output: Output) {
+    let Started { address, name, context, cache_bytes } = started;
+    match output {
+        Output::Text => {
+            say::say!("serving {name} at http://{address}/v1, up to {context} tokens a request");
+        }
+        Output::Json => say::json_line(&json!({
+            "address": address.to_string(),
+            "model": name,
+            "context": context,
+            "cacheBytes": cache_bytes,
+        })),
+    }
+}
+
+fn failure(error: &ServeError) -> Failure {
+    let class = match error {
+        ServeError::Files(_) | ServeError::Tokenizer(_) | ServeError::Listen { .. } => {
+            ExitClass::Configuration
+        }
+        ServeError::Engine(StartError::Model(_) | StartError::Cache(_)) => ExitClass::Configuration,
+        ServeError::Engine(_) | ServeError::Metrics(_) | ServeError::Runtime { .. } => {
+            ExitClass::Internal
+        }
+    };
+    Failure { hint: error.hint(), ..Failure::of(class, error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_have_short_names() {
+        for (model, name) in [
+            ("models/base.gguf", "base"),
+            ("hf:HuggingFaceTB/SmolLM2-135M-Instruct@main", "SmolLM2-135M-Instruct"),
+            ("registry.example.com/team/base:v1", "base"),
+            ("oci:./images:v1", "images"),
+            ("/", "base"),
+        ] {
+            assert_eq!(short(model), name, "{model}");
+        }
+    }
+}

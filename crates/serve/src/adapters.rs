@@ -1,0 +1,321 @@
+//! Keeps what is served as it is declared, while the server runs.
+//!
+//! Every few seconds the file of declared adapters is read, and every tag is looked up. What is new is
+//! pulled by its digest, verified, and only then offered in place of what was served under its name. What
+//! cannot be verified is refused with its reason, and what was served goes on being served. When a registry
+//! cannot be reached, everything stays as it is; after a restart, what was served last comes from the disk.
+
+pub mod declared;
+mod known;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures::future::join_all;
+use lm::adapters::Adapter;
+use lm::peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use oci::{Class, PullOptions, Root, Target};
+use tokio::sync::oneshot::Sender;
+
+use crate::catalog::{Catalog, Entry, Served, State, now};
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use declared::{Declared, Source};
+use known::{Image, Known};
+
+/// Most files of an adapter's image.
+const MOST_FILES: u64 = 10_000;
+
+/// How adapters are followed.
+#[derive(Clone, Debug)]
+pub struct AdapterOptions {
+    /// The file that declares them; without one there are none.
+    pub file: Option<PathBuf>,
+    /// Where pulled images are kept.
+    pub cache: PathBuf,
+    /// Time between two looks.
+    pub every: Duration,
+    /// Most bytes of one adapter's image.
+    pub image_bytes: u64,
+    /// Bytes of images on disk beyond which those that nobody declares are removed.
+    pub disk_bytes: u64,
+    pub registry: oci::Options,
+}
+
+/// Follows what is declared.
+#[derive(Debug)]
+pub struct Adapters {
+    options: AdapterOptions,
+    known: Known,
+    engine: Engine,
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+}
+
+/// Adapters are followed while this lives.
+#[derive(Debug)]
+pub struct Following(#[expect(dead_code, reason = "its drop is the sign")] Sender<()>);
+
+/// A revision that was found, before it is looked at.
+struct Found {
+    digest: String,
+    folder: PathBuf,
+    /// What the manifest says of it; nothing for a folder.
+    annotations: BTreeMap<String, String>,
+}
+
+/// Why a revision is not taken up.
+enum Trouble {
+    /// The registry may answer another time.
+    Unreachable(String),
+    /// The revision cannot be served, and never will be.
+    Refused { digest: Option<String>, reason: String },
+}
+
+impl Adapters {
+    pub fn new(
+        options: AdapterOptions,
+        engine: Engine,
+        catalog: Arc<Catalog>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let known = Known::new(&options.cache);
+        Self { options, known, engine, catalog, metrics }
+    }
+
+    /// Follows on a thread of its own, until what comes back is dropped.
+    pub fn follow(self) -> std::io::Result<Following> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let follow = move || {
+            runtime.block_on(async {
+                tokio::select! { () = self.look_again_and_again() => {} _ = ended => {} }
+            });
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new().name("adapters".to_owned()).spawn(follow)?;
+        Ok(Following(end))
+    }
+
+    async fn look_again_and_again(&self) {
+        loop {
+            self.look().await;
+            tokio::time::sleep(self.options.every).await;
+        }
+    }
+
+    /// Brings what is served to what is declared, as far as that is possible now.
+    pub async fn look(&self) {
+        let Some(file) = &self.options.file else {
+            self.catalog.set_looked();
+            return;
+        };
+        let declared = match declared::read(file, self.catalog.base()) {
+            Ok(declared) => declared,
+            Err(error) => {
+                // Half a file, or a mistake: what was declared before stays.
+                let text = whole(&error);
+                if self.catalog.fault().as_ref() != Some(&text) {
+                    tracing::error!("{text}");
+                }
+                self.catalog.set_fault(Some(text));
+                return;
+            }
+        };
+        self.catalog.set_fault(None);
+        for name in self.catalog.entries().into_keys() {
+            if !declared.iter().any(|adapter| adapter.name == name) {
+                self.withdraw(&name);
+            }
+        }
+        join_all(declared.iter().map(|adapter| self.bring(adapter))).await;
+        self.catalog.set_looked();
+        let entries = self.catalog.entries().into_values();
+        let used: Vec<String> = entries.filter_map(|e| Some(e.served?.digest)).collect();
+        for digest in &used {
+            self.known.touch(digest);
+        }
+        self.known.prune(self.options.disk_bytes, &used);
+    }
+
+    fn withdraw(&self, name: &str) {
+        let Some(Entry { served, .. }) = self.catalog.remove(name) else { return };
+        let digest = served.as_ref().map(|served| served.digest.as_str());
+        self.metrics.adapter(name, digest, None);
+        if let Some(served) = served {
+            tracing::info!(adapter = name, "not declared any more");
+            self.engine.retire(served.revision);
+        }
+    }
+
+    /// One adapter's turn.
+    async fn bring(&self, adapter: &Declared) {
+        let source = adapter.source.text();
+        let mut entry = self.catalog.get(&adapter.name).unwrap_or(Entry {
+            source: source.clone(),
+            served: None,
+            state: State::Loading,
+            reason: None,
+            wanted: None,
+        });
+        entry.source = source;
+        self.catalog.set(&adapter.name, entry.clone());
+        let result = match &adapter.source {
+            Source::Image(image) => self.image(image, &mut entry).await,
+            Source::Folder(folder) => self.folder(folder, &mut entry).await,
+        };
+        match result {
+            Ok(None) => {}
+            Ok(Some(new)) => {
+                let old = entry.served.replace(new);
+                (entry.state, entry.reason) = (State::Serving, None);
+                let served = entry.served.as_ref().map(|served| served.digest.as_str());
+                let before = old.as_ref().map(|served| served.digest.as_str());
+                self.metrics.adapter(&adapter.name, before, served);
+                tracing::info!(adapter = adapter.name, digest = served, "served");
+                self.catalog.set(&adapter.name, entry);
+                if let Some(old) = old {
+                    self.engine.retire(old.revision);
+                }
+                return;
+            }
+            Err(Trouble::Unreachable(reason)) => {
+                (entry.state, entry.reason) = (State::Unreachable, Some(reason));
+            }
+            Err(Trouble::Refused { digest, reason }) => {
+                if entry.reason.as_ref() != Some(&reason) {
+                    tracing::error!(adapter = adapter.name, reason, "refused");
+                    self.metrics.refused(&adapter.name);
+                }
+                (entry.state, entry.reason) = (State::Refused, Some(reason));
+                entry.wanted = digest;
+            }
+        }
+        self.catalog.set(&adapter.name, entry);
+    }
+
+    /// A new revision of an image; none where there is nothing new.
+    async fn image(&self, image: &str, entry: &mut Entry) -> Result<Option<Served>, Trouble> {
+        let target: Target = image.parse().map_err(|error| refused(None, &error))?;
+        let digest = match oci::pull::resolve(&target, &self.options.registry).await {
+            Ok(digest) => digest,
+            Err(error) if error.class() == Class::MayPass => {
+                return self.what_was_last(image, entry, &error).await;
+            }
+            Err(error) => return Err(refused(None, &error)),
+        };
+        if !is_new(entry, &digest) {
+            return Ok(None);
+        }
+        let (place, what) = (self.known.place(&digest), self.what());
+        let pinned = target.at_digest(&digest);
+        let pulled = oci::pull::pull(&pinned, &place, &what, &self.options.registry);
+        let pulled = pulled.await.map_err(|error| match error.class() {
+            Class::MayPass => Trouble::Unreachable(whole(&error)),
+            Class::Input | Class::Refused => refused(Some(&digest), &error),
+        })?;
+        let (folder, annotations) = (pulled.folder, pulled.annotations);
+        let state = Image { digest: digest.clone(), annotations: annotations.clone() };
+        let served = self.verified(Found { digest, folder, annotations }).await?;
+        if let Err(error) = self.known.remember(image, state) {
+            tracing::warn!("cannot remember what is served: {error}");
+        }
+        Ok(Some(served))
+    }
+
+    fn what(&self) -> PullOptions {
+        PullOptions {
+            first: Root::Data,
+            max_bytes: self.options.image_bytes,
+            max_files: MOST_FILES,
+        }
+    }
+
+    /// What was served last, where the registry cannot be asked and nothing is served.
+    async fn what_was_last(
+        &self,
+        image: &str,
+        entry: &Entry,
+        error: &oci::Error,
+    ) -> Result<Option<Served>, Trouble> {
+        let unreachable = Trouble::Unreachable(whole(error));
+        if entry.served.is_some() {
+            return Err(unreachable);
+        }
+        let Some(Image { digest, annotations }) = self.known.last(image) else {
+            return Err(unreachable);
+        };
+        let folder = self.known.place(&digest);
+        tracing::warn!(image, digest, "the registry is not reached; taken from the disk");
+        self.verified(Found { digest, folder, annotations }).await.map(Some)
+    }
+
+    /// A new revision of a folder, told by size and time of its files.
+    async fn folder(&self, folder: &Path, entry: &mut Entry) -> Result<Option<Served>, Trouble> {
+        let stamp = |name: &str| {
+            let metadata = std::fs::metadata(folder.join(name)).ok()?;
+            let time = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            Some(format!("{}-{}", metadata.len(), time.as_nanos()))
+        };
+        let stamps = [ADAPTER_CONFIG, ADAPTER_WEIGHTS].map(|name| stamp(name).unwrap_or_default());
+        let digest = oci::sha256(stamps.join(" ").as_bytes());
+        if !is_new(entry, &digest) {
+            return Ok(None);
+        }
+        let (folder, annotations) = (folder.to_owned(), BTreeMap::new());
+        self.verified(Found { digest, folder, annotations }).await.map(Some)
+    }
+
+    /// Reads and checks a revision, beside the steps, and hands it to the engine.
+    async fn verified(&self, found: Found) -> Result<Served, Trouble> {
+        let Found { digest, folder, annotations } = found;
+        let trained_on = annotations.get(oci::image::annotation::BASE_MODEL_DIGEST);
+        if let (Some(theirs), Some(ours)) = (trained_on, self.catalog.base_digest())
+            && theirs != ours
+        {
+            let reason =
+                format!("it was trained on base model {theirs}, and {ours} is served here");
+            return Err(Trouble::Refused { digest: Some(digest), reason });
+        }
+        let (engine, place) = (self.engine.clone(), folder.clone());
+        let opened =
+            tokio::task::spawn_blocking(move || Adapter::open(&place, &engine.requirements()));
+        let adapter = match opened.await {
+            Ok(opened) => opened.map_err(|error| refused(Some(&digest), &error))?,
+            Err(error) => return Err(refused(Some(&digest), &error)),
+        };
+        let (rank, bytes) = (adapter.config().rank, adapter.bytes());
+        let revision = self.engine.offer(adapter, folder);
+        Ok(Served { revision, digest, rank, bytes, since: now() })
+    }
+}
+
+/// Whether a digest is neither served nor refused before.
+fn is_new(entry: &mut Entry, digest: &str) -> bool {
+    let before = entry.wanted.replace(digest.to_owned());
+    if entry.served.as_ref().is_some_and(|served| served.digest == digest) {
+        (entry.state, entry.reason) = (State::Serving, None);
+        return false;
+    }
+    !(entry.state == State::Refused && before.as_deref() == Some(digest))
+}
+
+fn refused(digest: Option<&str>, error: &dyn std::error::Error) -> Trouble {
+    Trouble::Refused { digest: digest.map(str::to_owned), reason: whole(error) }
+}
+
+/// An error with its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,130 @@
+//! The file that declares adapters: read again and again while the server runs.
+//!
+//! ```yaml
+//! adapters:
+//!   - name: reviews
+//!     image: registry.example.com/team/reviews:v1
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// One adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    pub name: String,
+    pub source: Source,
+}
+
+/// Where an adapter is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An image, by tag or digest, in a registry or a layout folder.
+    Image(String),
+    /// A folder on this machine.
+    Folder(PathBuf),
+}
+
+impl Source {
+    /// As it was written.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Image(image) => image.clone(),
+            Self::Folder(folder) => folder.display().to_string(),
+        }
+    }
+}
+
+/// Why a file of adapters cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeclaredError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot understand {}: {reason}", path.display())]
+    Format { path: PathBuf, reason: String },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    adapters: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    image: Option<String>,
+    path: Option<PathBuf>,
+}
+
+/// Reads the file; `base` is a name that no adapter may have.
+pub fn read(path: &Path, base: &str) -> Result<Vec<Declared>, DeclaredError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| DeclaredError::Read { path: path.to_owned(), source })?;
+    let format = |reason: String| DeclaredError::Format { path: path.to_owned(), reason };
+    let file: File = serde_yaml::from_str(&text).map_err(|error| format(error.to_string()))?;
+    let mut names = BTreeSet::from([base.to_owned()]);
+    file.adapters
+        .into_iter()
+        .map(|row| {
+            let name = row.name;
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+            if name.is_empty() || name.len() > 253 || !name.chars().all(plain) {
+                return Err(format(format!(
+                    "`{name}` is no name: letters, digits and -_.:/ make one"
+                )));
+            }
+            if !names.insert(name.clone()) {
+                return Err(format(format!("the name `{name}` is taken")));
+            }
+            let source = match (row.image, row.path) {
+                (Some(image), None) => Source::Image(image),
+                (None, Some(path)) => Source::Folder(path),
+                _ => return Err(format(format!("`{name}` needs either `image` or `path`"))),
+            };
+            Ok(Declared { name, source })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Vec<Declared>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("adapters.yaml");
+        std::fs::write(&path, text).unwrap();
+        let place = format!("{}: ", path.display());
+        read(&path, "base").map_err(|error| error.to_string().replace(&place, ""))
+    }
+
+    #[test]
+    fn images_and_folders_are_declared() {
+        let text = "adapters:\n- {name: a, image: 'r.example.com/x:1'}\n- {name: b/c, path: x}\n";
+        let all = parsed(text).unwrap();
+        assert_eq!(all[0].source, Source::Image("r.example.com/x:1".to_owned()));
+        assert_eq!(all[1].source, Source::Folder("x".into()));
+        assert_eq!(parsed("adapters: []").unwrap(), []);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (text, told) in [
+            ("adapters:\n- {name: a, image: x, path: y}", "needs either `image` or `path`"),
+            ("adapters:\n- {name: base, image: x}", "the name `base` is taken"),
+            ("adapters:\n- {name: a, image: x}\n- {name: a, image: y}", "`a` is taken"),
+            ("adapters:\n- {name: 'a b', image: x}", "`a b` is no name"),
+            ("adapters:\n- {name: a, image: x, digest: y}", "unknown field `digest`"),
+            ("adapters: 3", "invalid type"),
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

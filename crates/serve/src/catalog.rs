@@ -1,0 +1,142 @@
+//! The models that can be asked for by name, and how far the declared adapters are.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The base model and the adapters beside it.
+#[derive(Debug)]
+pub struct Catalog {
+    base: String,
+    base_digest: Option<String>,
+    since: u64,
+    adapters: RwLock<BTreeMap<String, Entry>>,
+    fault: RwLock<Option<String>>,
+    /// Whether the declared adapters have been looked at once.
+    looked: AtomicBool,
+}
+
+/// A declared adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What was declared: an image or a folder.
+    pub source: String,
+    pub served: Option<Served>,
+    pub state: State,
+    /// Why it is as it is, where something is wrong.
+    pub reason: Option<String>,
+    /// The digest that is declared now, as far as it is known.
+    pub wanted: Option<String>,
+}
+
+/// How far a declared adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is known yet.
+    Loading,
+    /// What is declared is served.
+    Serving,
+    /// What is declared cannot be served; an older revision may be.
+    Refused,
+    /// What is declared cannot be found out now; an older revision may be served.
+    Unreachable,
+}
+
+/// A revision that is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub revision: u64,
+    pub digest: String,
+    pub rank: i64,
+    pub bytes: u64,
+    pub since: u64,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "Loading",
+            Self::Serving => "Serving",
+            Self::Refused => "Refused",
+            Self::Unreachable => "Unreachable",
+        }
+    }
+}
+
+impl Catalog {
+    pub fn new(base: String, base_digest: Option<String>) -> Self {
+        let (adapters, fault) = (RwLock::default(), RwLock::default());
+        let looked = AtomicBool::new(false);
+        Self { base, base_digest, since: now(), adapters, fault, looked }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub fn base_digest(&self) -> Option<&str> {
+        self.base_digest.as_deref()
+    }
+
+    /// When the server started, in seconds since 1970.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// The revision to use for a model's name: 0 for the base.
+    pub fn find(&self, name: &str) -> Option<u64> {
+        if name == self.base {
+            return Some(0);
+        }
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        Some(adapters.get(name)?.served.as_ref()?.revision)
+    }
+
+    /// All declared adapters.
+    pub fn entries(&self) -> BTreeMap<String, Entry> {
+        self.adapters.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Names that can be asked for, the base first.
+    pub fn names(&self) -> Vec<String> {
+        let served = self.entries().into_iter().filter(|(_, entry)| entry.served.is_some());
+        [self.base.clone()].into_iter().chain(served.map(|(name, _)| name)).collect()
+    }
+
+    /// What is wrong with the file of declared adapters, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_fault(&self, fault: Option<String>) {
+        *self.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Whether the declared adapters have been looked at once.
+    pub fn has_looked(&self) -> bool {
+        self.looked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_looked(&self) {
+        self.looked.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Entry> {
+        self.adapters.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn set(&self, name: &str, entry: Entry) {
+        let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
+        adapters.insert(name.to_owned(), entry);
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Option<Entry> {
+        self.adapters.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,154 @@
+//! A server from its start to its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lm::files::{FilesError, ModelFiles};
+use lm::tokenizer::{Tokenizer, TokenizerError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::adapters::{AdapterOptions, Adapters};
+use crate::catalog::Catalog;
+use crate::engine::{Engine, EngineOptions, StartError};
+use crate::http::{self, App, HttpOptions};
+use crate::metrics::Metrics;
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    pub address: SocketAddr,
+    /// Folder or GGUF file of the base model.
+    pub model: PathBuf,
+    /// The base model's name to clients.
+    pub name: String,
+    /// Digest of the base model's image, which adapters are held against.
+    pub base_digest: Option<String>,
+    pub engine: EngineOptions,
+    pub adapters: AdapterOptions,
+    pub http: HttpOptions,
+    /// Longest time that running answers get when the server is told to end.
+    pub drain: Duration,
+}
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot set up metrics")]
+    Metrics(#[from] prometheus::Error),
+    #[error("cannot start to serve")]
+    Runtime { source: std::io::Error },
+}
+
+impl ServeError {
+    /// What to do next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Files(error) => error.hint(),
+            Self::Tokenizer(error) => error.hint(),
+            Self::Listen { .. } => Some("name a free port of this machine".to_owned()),
+            Self::Engine(StartError::Cache(_)) => {
+                Some("give the key-value cache more bytes".to_owned())
+            }
+            Self::Engine(_) | Self::Metrics(_) | Self::Runtime { .. } => None,
+        }
+    }
+}
+
+/// What a started server is; told once, before the first request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    pub address: SocketAddr,
+    pub name: String,
+    pub context: usize,
+    pub cache_bytes: usize,
+}
+
+/// Serves until the process is told to end by SIGTERM or Ctrl-C. Not to be called from async code.
+pub fn run(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| ServeError::Runtime { source })?;
+    let result = runtime.block_on(serve(options, told));
+    // A pull that hangs does not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(), ServeError> {
+    let ServeOptions { address, model, name, base_digest, engine, adapters, http, drain } = options;
+    let files = ModelFiles::open(&model)?;
+    let tokenizer = Arc::new(Tokenizer::open(&files)?);
+    let metrics = Arc::new(Metrics::new(&name)?);
+    let listen = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let counted = Arc::clone(&metrics);
+    let engine = tokio::task::spawn_blocking(move || Engine::start(files, engine, counted));
+    let engine = engine.await.map_err(|_| StartError::Ended)??;
+    let catalog = Arc::new(Catalog::new(name.clone(), base_digest));
+    let followed =
+        Adapters::new(adapters, engine.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
+    let started = Started {
+        address,
+        name,
+        context: engine.facts().context,
+        cache_bytes: engine.facts().cache_bytes,
+    };
+    let app = Arc::new(App {
+        engine,
+        catalog,
+        tokenizer,
+        metrics,
+        options: http,
+        draining: AtomicBool::new(false),
+        guides: OnceLock::new(),
+        requests: AtomicU64::new(1),
+    });
+    let following = followed.follow().map_err(|source| ServeError::Runtime { source })?;
+    told(&started);
+    let result = until_ended(listener, app, drain).await;
+    drop(following);
+    result
+}
+
+/// Answers until the process is told to end, and then as long as answers run, but not for ever.
+async fn until_ended(
+    listener: TcpListener,
+    app: Arc<App>,
+    drain: Duration,
+) -> Result<(), ServeError> {
+    let fault = |source| ServeError::Runtime { source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let draining = Arc::clone(&app);
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+        draining.draining.store(true, Ordering::Release);
+        tracing::info!(in_flight = draining.engine.in_flight(), "ending");
+        let _ = end.send(());
+    };
+    let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(stop);
+    let deadline = async move {
+        let _ = ended.await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        served = std::future::IntoFuture::into_future(server) => served.map_err(fault),
+        () = deadline => Ok(()),
+    }
+}

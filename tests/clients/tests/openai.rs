@@ -1,0 +1,110 @@
+//! OpenAI's own client, unmodified, drives a server with a base model and an adapter.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use lm::files::ModelFiles;
+use lm::lora::{LoraBias, LoraConfig};
+use lm::model::{LoadOptions, Model};
+use serve::ServeOptions;
+use serve::adapters::AdapterOptions;
+use serve::engine::EngineOptions;
+use serve::http::HttpOptions;
+use tch::{Device, Kind, Tensor};
+
+#[test]
+fn openais_client_gets_what_it_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    testkit::tiny_model::write(&folder.path().join("model"), 1).unwrap();
+    adapter(folder.path());
+    let requirements = here("scripts/openai_requirements.txt");
+    let python = testkit::python::environment("venv-openai", &requirements).unwrap();
+    let address = start(options(folder.path()));
+    let mut script = testkit::python::script(&python, &here("scripts/openai_flows.py"));
+    let url = format!("http://{address}/v1");
+    script.args([url.as_str(), "secret", "tiny", "team/reviews:1", "2048"]);
+    testkit::python::succeed(&mut script).unwrap();
+}
+
+fn options(folder: &Path) -> ServeOptions {
+    ServeOptions {
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        model: folder.join("model"),
+        name: "tiny".to_owned(),
+        base_digest: None,
+        engine: EngineOptions {
+            cache_bytes: 16 << 20,
+            sequences: 8,
+            waiting: 24,
+            ..EngineOptions::default()
+        },
+        adapters: AdapterOptions {
+            file: Some(folder.join("adapters.yaml")),
+            cache: folder.join("cache"),
+            every: Duration::from_millis(50),
+            image_bytes: 64 << 20,
+            disk_bytes: 1 << 30,
+            registry: oci::Options::default(),
+        },
+        http: HttpOptions { keys: [oci::sha256(b"secret")].into(), ..HttpOptions::default() },
+        drain: Duration::from_secs(5),
+    }
+}
+
+/// Starts a server on a thread that ends with this process, and waits until it is ready.
+fn start(options: ServeOptions) -> SocketAddr {
+    let (told, hear) = mpsc::channel();
+    std::thread::spawn(move || {
+        serve::run(options, |started| told.send(started.address).unwrap()).unwrap();
+    });
+    let address = hear.recv_timeout(Duration::from_mins(2)).unwrap();
+    let start = std::time::Instant::now();
+    while !ready(address) {
+        assert!(start.elapsed() < Duration::from_mins(1), "the server is not ready");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    address
+}
+
+fn ready(address: SocketAddr) -> bool {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.starts_with("HTTP/1.1 200")
+}
+
+/// An adapter that changes the model a lot, and the file that declares it.
+fn adapter(folder: &Path) {
+    let files = ModelFiles::open(&folder.join("model")).unwrap();
+    let options = LoadOptions { kind: Kind::Float, device: Device::Cpu };
+    let mut model = Model::load(&files, options).unwrap();
+    let config = LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        dropout: 0.0,
+        target_modules: vec!["all-linear".to_owned()],
+        exclude_modules: Vec::new(),
+        rslora: false,
+        bias: LoraBias::None,
+        modules_to_save: Vec::new(),
+    };
+    model.attach_lora(&config, 0).unwrap();
+    tch::manual_seed(5);
+    for param in model.trainable() {
+        param.assign(&(Tensor::randn(param.value().size(), (Kind::Float, Device::Cpu)) * 0.1));
+    }
+    let place = folder.join("adapter");
+    std::fs::create_dir(&place).unwrap();
+    lm::peft::save(&model, &config, "tiny", &place).unwrap();
+    let text = format!("adapters:\n- {{name: 'team/reviews:1', path: '{}'}}\n", place.display());
+    std::fs::write(folder.join("adapters.yaml"), text).unwrap();
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
