@@ -6,6 +6,7 @@ pub mod facts;
 pub mod fault;
 mod formats;
 mod later;
+pub mod model_server;
 pub mod names;
 mod rules;
 pub mod run_spec;
@@ -18,6 +19,7 @@ pub mod yaml;
 
 pub use facts::{DataFacts, GpuFacts, LinearFacts, MachineFacts, ModelFacts, SplitFacts};
 pub use fault::Fault;
+pub use model_server::ModelServer;
 pub use run_spec::RunSpec;
 pub use schema::suggestion;
 pub use termination::{Termination, TrainerStatus};
@@ -25,6 +27,12 @@ pub use valid::Workspace;
 pub use validate::validate;
 pub use workspace::FineTuneWorkspace;
 pub use yaml::load;
+
+/// The definition of `ModelServer` as YAML; not in `deploy/crds` while no operator follows it.
+pub fn model_server_crd_yaml() -> String {
+    let crd = schema::crd_of_servers();
+    serde_yaml::to_string(crd).expect("a CRD holds nothing that YAML cannot")
+}
 
 /// The custom resource definition as YAML, as it stands in `deploy/crds`.
 pub fn crd_yaml() -> String {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::fault::Fault;
 use crate::formats;
 use crate::later;
+use crate::model_server::ModelServer;
 use crate::rules;
 use crate::workspace::FineTuneWorkspace;
 
@@ -42,6 +43,21 @@ static ROOT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
 /// The schema of `spec`.
 pub(crate) fn spec() -> &'static JSONSchemaProps {
     property(&ROOT, "spec").expect("the derive gives a spec")
+}
+
+/// The definition of `ModelServer`.
+pub(crate) fn crd_of_servers() -> &'static CustomResourceDefinition {
+    static SERVERS: LazyLock<CustomResourceDefinition> =
+        LazyLock::new(|| formats::known(ModelServer::crd()));
+    &SERVERS
+}
+
+/// The schema of a `ModelServer`'s `spec`.
+pub(crate) fn spec_of_servers() -> &'static JSONSchemaProps {
+    let version = crd_of_servers().spec.versions.first();
+    let schema = version.and_then(|version| version.schema.as_ref());
+    let root = schema.and_then(|schema| schema.open_api_v3_schema.as_ref());
+    root.and_then(|root| property(root, "spec")).expect("the derive gives a spec")
 }
 
 fn property<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaProps> {

@@ -11,9 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::fault::Fault;
+use crate::model_server::{self, ModelServer};
 use crate::schema;
 use crate::valid::Workspace;
 use crate::validate::validate;
@@ -46,6 +48,12 @@ impl Positions {
         Fault { file: Some(self.file.clone()), line, ..fault }
     }
 
+    fn sorted(&self, faults: Vec<Fault>) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = faults.into_iter().map(|fault| self.locate(fault)).collect();
+        faults.sort_by_key(|fault| fault.line);
+        faults
+    }
+
     /// Line of a field, or of the nearest one around it.
     pub fn line(&self, field: &str) -> Option<u64> {
         let mut path = field;
@@ -65,7 +73,7 @@ pub fn to_text(workspace: &FineTuneWorkspace) -> String {
 
 /// Reads and validates a workspace. `file` is the name to show; `text` its content.
 pub fn load(file: &str, text: &str) -> Result<(Workspace, Document), Vec<Fault>> {
-    let (workspace, positions, mut faults) = read(file, text);
+    let (workspace, positions, mut faults) = read::<FineTuneWorkspace>(file, text, &DOCUMENT);
     let mut valid = None;
     if let Some(raw) = &workspace {
         match validate(raw) {
@@ -81,12 +89,21 @@ pub fn load(file: &str, text: &str) -> Result<(Workspace, Document), Vec<Fault>>
         (Some(valid), Some(workspace)) if faults.is_empty() => {
             Ok((valid, Document { workspace, positions }))
         }
-        _ => {
-            let mut faults: Vec<Fault> =
-                faults.into_iter().map(|fault| positions.locate(fault)).collect();
-            faults.sort_by_key(|fault| fault.line);
-            Err(faults)
-        }
+        _ => Err(positions.sorted(faults)),
+    }
+}
+
+/// Reads and validates a `ModelServer`. `file` is the name to show; `text` its content.
+pub fn load_server(file: &str, text: &str) -> Result<ModelServer, Vec<Fault>> {
+    static DOCUMENT: LazyLock<JSONSchemaProps> =
+        LazyLock::new(|| document(model_server::KIND, schema::spec_of_servers()));
+    let (server, positions, mut faults) = read::<ModelServer>(file, text, &DOCUMENT);
+    let more = server.as_ref().map(model_server::faults).unwrap_or_default();
+    let more: Vec<Fault> = more.into_iter().filter(|fault| !is_told(&faults, fault)).collect();
+    faults.extend(more);
+    match server {
+        Some(server) if faults.is_empty() => Ok(server),
+        _ => Err(positions.sorted(faults)),
     }
 }
 
@@ -119,7 +136,11 @@ const LOOKS_AT: &[(&str, &[&str])] = &[
 ];
 
 /// What could be read, with every fault of form.
-fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fault>) {
+fn read<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    document: &JSONSchemaProps,
+) -> (Option<T>, Positions, Vec<Fault>) {
     let (value, lines, mut faults) = tree::parse(text);
     let positions = Positions { file: file.to_owned(), lines };
     let Some(mut value) = value else {
@@ -128,13 +149,13 @@ fn read(file: &str, text: &str) -> (Option<FineTuneWorkspace>, Positions, Vec<Fa
         }
         return (None, positions, faults);
     };
-    if !schema::check(&mut value, &DOCUMENT, "", &mut faults) {
+    if !schema::check(&mut value, document, "", &mut faults) {
         return (None, positions, faults);
     }
     // What contradicts itself is told beside what is missing.
-    schema::fill(&mut value, &DOCUMENT);
+    schema::fill(&mut value, document);
     match serde_json::from_value(value) {
-        Ok(workspace) => (Some(workspace), positions, faults),
+        Ok(object) => (Some(object), positions, faults),
         Err(error) => {
             // Whatever the schema lets through deserialises, except where something was taken out.
             if faults.is_empty() {
@@ -152,8 +173,11 @@ fn tabs(text: &str) -> Option<String> {
     Some(format!("line {} is indented with a tab: YAML wants spaces", line + 1))
 }
 
-/// Schema of the whole document. The CRD's own says nothing of `metadata`, which the API server knows.
-static DOCUMENT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
+/// Schema of a workspace's document.
+static DOCUMENT: LazyLock<JSONSchemaProps> = LazyLock::new(|| document(KIND, schema::spec()));
+
+/// Schema of a whole document. The CRD's own says nothing of `metadata`, which the API server knows.
+fn document(kind: &str, spec: &JSONSchemaProps) -> JSONSchemaProps {
     let text = json!({"type": "string"});
     let texts = json!({"type": "object", "additionalProperties": text});
     let any = json!({"x-kubernetes-preserve-unknown-fields": true});
@@ -162,7 +186,7 @@ static DOCUMENT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
         "required": ["apiVersion", "kind", "metadata", "spec"],
         "properties": {
             "apiVersion": {"type": "string", "enum": [API_VERSION], "description": format!("write `apiVersion: {API_VERSION}`")},
-            "kind": {"type": "string", "enum": [KIND], "description": format!("write `kind: {KIND}`")},
+            "kind": {"type": "string", "enum": [kind], "description": format!("write `kind: {kind}`")},
             "metadata": {
                 "type": "object",
                 "description": "write `metadata: {name: …}`",
@@ -174,9 +198,9 @@ static DOCUMENT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
                     "managedFields": any, "ownerReferences": any, "finalizers": any,
                 }
             },
-            "spec": schema::spec(),
+            "spec": spec,
             "status": any,
         }
     }))
     .expect("the schema is written as one")
-});
+}

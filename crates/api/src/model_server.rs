@@ -1,0 +1,274 @@
+//! `ModelServer`: a base model, the adapters that are served with it, and by what. `anneal serve -f`
+//! reads it on one machine; fields that only a cluster has say so.
+//!
+//! The doc comments here are the text of `kubectl explain`. Rules over several fields are CEL at the
+//! types and code in [`faults`], which says the same with a field's name.
+
+#![expect(unreachable_pub, reason = "KubeSchema derives a copy of each struct that nobody sees")]
+#![expect(clippy::duplicated_attributes, reason = "every column of kubectl has a type")]
+
+mod rules;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::workspace::{ComputeSpec, ModelSource, Precision};
+
+pub use rules::faults;
+
+/// The kind's name.
+pub const KIND: &str = "ModelServer";
+
+/// What is served, and by what.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "anneal.dev",
+    version = "v1alpha1",
+    kind = "ModelServer",
+    plural = "modelservers",
+    shortname = "ms",
+    category = "anneal",
+    namespaced,
+    status = "ModelServerStatus",
+    derive = "PartialEq",
+    doc = "Serves a base model and many adapters over OpenAI's HTTP API; adapters are replaced without a restart.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Replicas that answer"
+    ),
+    printcolumn(
+        name = "Adapters",
+        type_ = "string",
+        json_path = ".status.summary",
+        description = "Adapters that all replicas hold, of all"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = "1"
+    )
+)]
+#[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.autoscaling))").message("replicas and autoscaling exclude each other"))]
+#[serde(rename_all = "camelCase")]
+pub struct ModelServerSpec {
+    /// The model that all adapters were trained on: a folder or file, an OCI image, or a Hugging Face
+    /// repository.
+    pub base_model: ModelSource,
+
+    /// The base model's name in requests. The object's name when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub model_name: Option<String>,
+
+    /// What can be asked for beside the base model. May be changed while the server runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub adapters: Vec<ServedAdapter>,
+
+    /// What answers: `Anneal`, or `VLLM` in a cluster.
+    #[serde(default)]
+    pub engine: Engine,
+
+    /// Number format of weights and activations: `Fp32` or
+    /// `Bf16`. `Bf16` on a GPU, `Fp32` on a CPU when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+
+    /// Pods that answer. 1 when unset. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1000))]
+    pub replicas: Option<u32>,
+
+    /// Lets the number of pods follow the load. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<AutoscalingSpec>,
+
+    /// What a server may use and lets in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ServingLimits>,
+
+    /// The machine that a pod may use. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute: Option<ComputeSpec>,
+
+    /// Secret whose values are the API keys that are let in; everybody is when unset. In a cluster only; a
+    /// local server reads `--api-keys`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub api_keys_secret: Option<String>,
+}
+
+/// An adapter and its name in requests. Exactly one of `workspace`, `image` and `path`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.workspace), has(self.image), has(self.path)].filter(x, x).size() == 1").message("set exactly one of workspace, image, path"))]
+#[x_kube(validation = Rule::new("!has(self.revision) || has(self.workspace)").message("revision needs workspace"))]
+#[serde(rename_all = "camelCase")]
+pub struct ServedAdapter {
+    /// The model's name in requests.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// A `FineTuneWorkspace` of this namespace: its newest published revision is served. On one machine
+    /// the result of `anneal run`, in `.anneal/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub workspace: Option<String>,
+
+    /// Holds the workspace's adapter at this revision. In a cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub revision: Option<String>,
+
+    /// An adapter's image. A tag is followed: what it is moved to is served within seconds. A digest
+    /// (`…@sha256:…`) pins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// An adapter's folder, or a run's. Local servers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub path: Option<String>,
+
+    /// Secret of type `kubernetes.io/dockerconfigjson` with which `image` is pulled. In a cluster only; a
+    /// local server reads Docker's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub pull_secret: Option<String>,
+}
+
+/// What answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Engine {
+    /// Anneal's own server.
+    #[default]
+    Anneal,
+    /// vLLM's image, with its own loading and unloading of adapters. In a cluster only.
+    VLLM,
+}
+
+/// Lets the number of pods follow the load.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.minReplicas) || self.minReplicas <= self.maxReplicas").message("minReplicas is above maxReplicas"))]
+#[serde(rename_all = "camelCase")]
+pub struct AutoscalingSpec {
+    /// Fewest pods. 1 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: Option<u32>,
+
+    /// Most pods.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_replicas: u32,
+
+    /// Requests that wait at a pod, on average, beyond which there are more pods. 4 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub waiting_requests: Option<u32>,
+}
+
+/// What a server may use and lets in.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServingLimits {
+    /// Most tokens of prompt and answer together. What the model takes when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 10_000_000))]
+    pub context: Option<u32>,
+
+    /// Answers that are made at once. 32 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub sequences: Option<u32>,
+
+    /// Answers that may wait beside them; more are refused with status 429. 256 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100_000))]
+    pub waiting: Option<u32>,
+
+    /// Memory for keys and values, taken at the start, such as `2Gi`. `1Gi` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub cache_memory: Option<String>,
+
+    /// Memory for adapters, such as `2Gi`; those used longest ago are read again when they are asked for.
+    /// `1Gi` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub adapter_memory: Option<String>,
+
+    /// Highest rank of an adapter. 64 when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub max_rank: Option<u32>,
+}
+
+/// What was observed of the server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelServerStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+
+    /// Adapters that all ready replicas hold, of all, such as `3/4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+
+    /// Pods that there are.
+    #[serde(default)]
+    pub replicas: u32,
+
+    /// Pods that answer.
+    #[serde(default)]
+    pub ready_replicas: u32,
+
+    /// Labels of the pods, as the scale subresource tells them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+
+    /// Each declared adapter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<ServedAdapterStatus>,
+}
+
+/// How far a declared adapter is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServedAdapterStatus {
+    /// Its name in requests.
+    pub name: String,
+    /// The image that is to be served, by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Ready replicas that hold this digest, of all ready ones, such as `3/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<String>,
+    /// Why it is not served everywhere, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
