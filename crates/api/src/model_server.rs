@@ -86,8 +86,7 @@ pub struct ModelServerSpec {
     #[serde(default)]
     pub engine: Engine,
 
-    /// Number format of weights and activations: `Fp32` or
-    /// `Bf16`. `Bf16` on a GPU, `Fp32` on a CPU when unset.
+    /// Number format of weights and activations: `FP32` or `BF16`. `FP32` when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
 

@@ -50,6 +50,13 @@ fn every_mistake_is_told_with_its_line() {
 }
 
 #[test]
+fn the_sample_has_no_fault() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples/model-server.yaml");
+    let server = api::yaml::load_server("s.yaml", &std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(server.spec.adapters.len(), 2);
+}
+
+#[test]
 fn a_misspelt_field_is_told() {
     let faults = load("  baseModel: {path: m}\n  adapters:\n  - {name: d, pth: y}\n");
     assert_eq!(faults.unwrap_err(), ["7:spec.adapters[0].pth: is not a known field"]);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::serve::{ChatArgs, ServeArgs};
 
 const ABOUT: &str = "Fine-tune language models from one YAML file, on this machine";
 
@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     Generate(GenerateArgs),
     Serve(ServeArgs),
+    Chat(ChatArgs),
     Push(PushArgs),
     Pull(PullArgs),
 }
@@ -260,6 +261,15 @@ pub(crate) enum Kind {
 pub(crate) enum PrecisionArg {
     Fp32,
     Bf16,
+}
+
+impl From<api::workspace::Precision> for PrecisionArg {
+    fn from(precision: api::workspace::Precision) -> Self {
+        match precision {
+            api::workspace::Precision::Fp32 => Self::Fp32,
+            api::workspace::Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

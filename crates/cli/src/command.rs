@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod chat;
 pub(crate) mod generate;
 pub(crate) mod plan;
 pub(crate) mod pull;

@@ -8,6 +8,7 @@ mod machine;
 mod prepare;
 mod publish;
 mod say;
+mod server_file;
 mod sources;
 mod stop;
 mod view;
@@ -48,6 +49,7 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Plan(args) => command::plan::run(args),
         Command::Generate(args) => command::generate::run(args),
         Command::Serve(args) => command::serve::run(args),
+        Command::Chat(args) => command::chat::run(args),
         Command::Push(args) => command::push::run(args),
         Command::Pull(args) => command::pull::run(args),
     }
@@ -60,6 +62,7 @@ fn output(command: &Command) -> Output {
         Command::Plan(args) => args.output.output,
         Command::Generate(args) => args.output.output,
         Command::Serve(args) => args.output.output,
+        Command::Chat(args) => args.output.output,
         Command::Push(args) => args.output.output,
         Command::Pull(args) => args.output.output,
     }

@@ -57,6 +57,25 @@ pub(crate) fn model(
     }
 }
 
+/// Fetches the base model that a server names. What it holds has been checked.
+pub(crate) fn server_model(
+    source: &api::workspace::ModelSource,
+    registry: &RegistryArgs,
+    tell: Tell<'_>,
+) -> Result<LocalModel, Failure> {
+    if let Some(image) = &source.image {
+        return image_model(image, registry, tell);
+    }
+    if let Some(hub) = &source.hugging_face {
+        let revision = hub.revision.as_deref().unwrap_or("main");
+        let repository = HubRepository::parse(&hub.repo, revision)
+            .map_err(|error| Failure::configuration(error.message).with_hint(error.hint))?;
+        return hub_model(&repository, tell);
+    }
+    let path = source.path.clone().unwrap_or_default();
+    model(&ModelSource::Path(path.into()), registry, tell)
+}
+
 /// Fetches the base model that is named on the command line.
 pub(crate) fn named_model(
     name: &str,

@@ -22,7 +22,7 @@ use tokio::sync::oneshot::Sender;
 use crate::catalog::{Catalog, Entry, Served, State, now};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use declared::{Declared, Source};
+use declared::{Declaration, Declared, Source};
 use known::{Image, Known};
 
 /// Most files of an adapter's image.
@@ -32,7 +32,7 @@ const MOST_FILES: u64 = 10_000;
 #[derive(Clone, Debug)]
 pub struct AdapterOptions {
     /// The file that declares them; without one there are none.
-    pub file: Option<PathBuf>,
+    pub file: Option<Declaration>,
     /// Where pulled images are kept.
     pub cache: PathBuf,
     /// Time between two looks.
@@ -112,7 +112,7 @@ impl Adapters {
             self.catalog.set_looked();
             return;
         };
-        let declared = match declared::read(file, self.catalog.base()) {
+        let declared = match (file.read)(&file.path, self.catalog.base()) {
             Ok(declared) => declared,
             Err(error) => {
                 // Half a file, or a mistake: what was declared before stays.

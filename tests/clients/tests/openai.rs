@@ -42,7 +42,7 @@ fn options(folder: &Path) -> ServeOptions {
             ..EngineOptions::default()
         },
         adapters: AdapterOptions {
-            file: Some(folder.join("adapters.yaml")),
+            file: Some(folder.join("adapters.yaml").into()),
             cache: folder.join("cache"),
             every: Duration::from_millis(50),
             image_bytes: 64 << 20,

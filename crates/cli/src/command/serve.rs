@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use api::model_server::ServingLimits;
 use serde_json::json;
 use serve::adapters::AdapterOptions;
+use serve::adapters::declared::Declaration;
 use serve::engine::{EngineOptions, StartError};
 use serve::http::HttpOptions;
 use serve::{ServeError, ServeOptions, Started};
@@ -14,12 +16,12 @@ use train::ExitClass;
 
 use crate::args::{Output, PrecisionArg, ServeArgs};
 use crate::failure::Failure;
-use crate::{say, sources};
+use crate::sources::LocalModel;
+use crate::{say, server_file, sources};
 
 /// Serves until the process is told to end.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let model = sources::named_model(&args.model, &args.registry, &|_, _, _| {})?;
-    let name = args.name.clone().unwrap_or_else(|| short(&args.model));
+    let Wanted { model, name, adapters, precision, limits } = wanted(args)?;
     // Only digests of images are comparable; a commit of a hub names no image.
     let base_digest = model.digest.filter(|digest| digest.starts_with("sha256:"));
     let options = ServeOptions {
@@ -27,22 +29,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         model: model.path,
         name,
         base_digest,
-        engine: EngineOptions {
-            kind: match args.precision {
-                PrecisionArg::Fp32 => Kind::Float,
-                PrecisionArg::Bf16 => Kind::BFloat16,
-            },
-            device: Device::cuda_if_available(),
-            cache_bytes: args.cache_memory,
-            adapter_bytes: args.adapter_memory,
-            max_rank: args.max_rank,
-            sequences: args.max_sequences as usize,
-            waiting: args.max_waiting as usize,
-            step_tokens: args.step_tokens as usize,
-            context: args.context.map(|context| context as usize),
-        },
+        engine: engine(args, precision, &limits),
         adapters: AdapterOptions {
-            file: args.adapters.clone(),
+            file: adapters,
             cache: sources::cache()?.join("adapters"),
             every: Duration::from_secs(args.every),
             image_bytes: args.max_adapter,
@@ -58,8 +47,64 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     serve::run(options, |started| tell(started, args.output.output)).map_err(|e| failure(&e))
 }
 
+/// What is to be served: by a file, or by options.
+struct Wanted {
+    model: LocalModel,
+    name: String,
+    adapters: Option<Declaration>,
+    precision: PrecisionArg,
+    limits: ServingLimits,
+}
+
+fn wanted(args: &ServeArgs) -> Result<Wanted, Failure> {
+    let tell = |_: &str, _: u64, _: u64| {};
+    if let Some(file) = &args.filename {
+        let server = server_file::read(file)?;
+        return Ok(Wanted {
+            model: sources::server_model(&server.spec.base_model, &args.registry, &tell)?,
+            name: server_file::base_name(&server),
+            adapters: Some(Declaration { path: file.clone(), read: server_file::declared }),
+            precision: server.spec.precision.map_or(args.precision, PrecisionArg::from),
+            limits: server.spec.limits.unwrap_or_default(),
+        });
+    }
+    let model = args.model.as_deref().unwrap_or_default();
+    Ok(Wanted {
+        model: sources::named_model(model, &args.registry, &tell)?,
+        name: args.name.clone().unwrap_or_else(|| short(model)),
+        adapters: args.adapters.clone().map(Declaration::from),
+        precision: args.precision,
+        limits: ServingLimits::default(),
+    })
+}
+
+/// The engine's set-up; limits of a file go before options.
+fn engine(args: &ServeArgs, precision: PrecisionArg, limits: &ServingLimits) -> EngineOptions {
+    let bytes = |text: &Option<String>, option: u64| {
+        text.as_deref().and_then(|text| api::names::parse_bytes(text).ok()).unwrap_or(option)
+    };
+    EngineOptions {
+        kind: kind(precision),
+        device: Device::cuda_if_available(),
+        cache_bytes: bytes(&limits.cache_memory, args.cache_memory),
+        adapter_bytes: bytes(&limits.adapter_memory, args.adapter_memory),
+        max_rank: limits.max_rank.map_or(args.max_rank, i64::from),
+        sequences: limits.sequences.unwrap_or(args.max_sequences) as usize,
+        waiting: limits.waiting.unwrap_or(args.max_waiting) as usize,
+        step_tokens: args.step_tokens as usize,
+        context: limits.context.or(args.context).map(|context| context as usize),
+    }
+}
+
+pub(super) fn kind(precision: PrecisionArg) -> Kind {
+    match precision {
+        PrecisionArg::Fp32 => Kind::Float,
+        PrecisionArg::Bf16 => Kind::BFloat16,
+    }
+}
+
 /// The last part of a path or reference, without what tells a version.
-fn short(model: &str) -> String {
+pub(super) fn short(model: &str) -> String {
     let name = model.trim_end_matches('/').rsplit(['/']).next().unwrap_or(model);
     let name = name.split(['@', ':']).next().unwrap_or(name);
     let name = name.strip_suffix(".gguf").unwrap_or(name);

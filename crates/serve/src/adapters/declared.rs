@@ -37,6 +37,23 @@ impl Source {
     }
 }
 
+/// A file that declares adapters, and what reads it.
+#[derive(Clone, Debug)]
+pub struct Declaration {
+    pub path: PathBuf,
+    pub read: Reader,
+}
+
+/// Reads a file of adapters; the text is a name that no adapter may have.
+pub type Reader = fn(&Path, &str) -> Result<Vec<Declared>, DeclaredError>;
+
+impl From<PathBuf> for Declaration {
+    /// A file that holds adapters and nothing else.
+    fn from(path: PathBuf) -> Self {
+        Self { path, read }
+    }
+}
+
 /// Why a file of adapters cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeclaredError {

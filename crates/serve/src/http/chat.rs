@@ -72,7 +72,11 @@ fn start(app: &App, body: &[u8]) -> Result<Started, ApiError> {
     let template = app.tokenizer.chat().ok_or_else(|| {
         ApiError::bad("messages", "the base model has no chat template: use /v1/completions")
     })?;
-    let tools = tools::read(request.tools, request.tool_choice.as_ref(), template.source())?;
+    let tools = tools::read(
+        request.tools,
+        request.tool_choice.as_ref(),
+        template.tools_source().unwrap_or_else(|| template.source()),
+    )?;
     let messages = request.messages.into_iter().map(plain).collect::<Result<Vec<_>, _>>()?;
     let listed = tools.as_ref().map(Tools::listed);
     let text = template

@@ -93,7 +93,7 @@ impl Bench {
                 ..EngineOptions::default()
             },
             adapters: AdapterOptions {
-                file: Some(self.path("adapters.yaml")),
+                file: Some(self.path("adapters.yaml").into()),
                 cache: self.path("cache"),
                 every: Duration::from_millis(50),
                 image_bytes: 64 << 20,

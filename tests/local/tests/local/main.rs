@@ -16,6 +16,7 @@ mod registry_login;
 mod resume;
 mod run;
 mod samples;
+mod serve;
 mod structure;
 mod surface;
 mod trainer;

@@ -16,6 +16,10 @@ fn every_sample_is_a_workspace_without_a_fault() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let file = path.to_str().unwrap();
+        if file.ends_with("model-server.yaml") {
+            // Another kind: `crates/api/tests/model_server.rs` reads it.
+            continue;
+        }
         let ran = project.run(&["validate", "--yaml-only", "-f", file]).unwrap();
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         count += 1;
