@@ -14,7 +14,7 @@ pub(crate) enum Which {
     Sft(sft::Sft),
     /// The operator with 1,000 workspaces on a real API server
     Operator(operator::Operator),
-    /// Serving with many adapters, against transformers and PEFT
+    /// Serving with many adapters, against transformers with PEFT and llama.cpp
     Serve(serve::Serve),
 }
 

@@ -1,6 +1,8 @@
 """Drives a server by OpenAI's own client, unmodified; ends with an error where it does not answer as OpenAI's.
 
-    python openai_flows.py BASE_URL KEY BASE_MODEL ADAPTER CONTEXT
+    python openai_flows.py BASE_URL KEY BASE_MODEL ADAPTER CONTEXT TOOLS_URL
+
+TOOLS_URL is a server whose chat template has a place for tools.
 """
 
 import json
@@ -8,7 +10,7 @@ import sys
 
 import openai
 
-URL, KEY, BASE, ADAPTER, CONTEXT = sys.argv[1:]
+URL, KEY, BASE, ADAPTER, CONTEXT, TOOLS_URL = sys.argv[1:]
 client = openai.OpenAI(base_url=URL, api_key=KEY, max_retries=0)
 MESSAGES = [{"role": "system", "content": "x"}, {"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 GREEDY = dict(temperature=0, max_tokens=12)
@@ -105,6 +107,34 @@ def structure():
     assert fails(openai.BadRequestError, call).param == "tools"
 
 
+def tools():
+    able = openai.OpenAI(base_url=TOOLS_URL, api_key=KEY, max_retries=0)
+    city = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": False}
+    listed = [{"type": "function", "function": {"name": name, "parameters": city}} for name in ("weather", "time")]
+    ask = lambda choice, **more: able.chat.completions.create(
+        model=BASE, messages=MESSAGES, tools=listed, tool_choice=choice, max_tokens=100, **more
+    )
+    named = {"type": "function", "function": {"name": "time"}}
+    for choice, names in [("required", ("weather", "time")), (named, ("time",))]:
+        answer = ask(choice, seed=3).choices[0]
+        assert answer.finish_reason == "tool_calls", answer
+        [call] = answer.message.tool_calls
+        assert call.type == "function" and call.id and call.function.name in names
+        assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
+        deltas = [c.choices[0] for c in ask(choice, seed=3, stream=True) if c.choices]
+        told = [call for delta in deltas for call in delta.delta.tool_calls or []]
+        assert told[0].index == 0 and told[0].id == call.id and told[0].function.name == call.function.name
+        assert "".join(c.function.arguments or "" for c in told) == call.function.arguments
+        assert deltas[-1].finish_reason == "tool_calls" and not any(d.delta.content for d in deltas)
+    # Afterwards the result goes back, in the form that OpenAI's client has for it.
+    turns = [*MESSAGES, {"role": "assistant", "content": "", "tool_calls": [call.model_dump()]}]
+    turns.append({"role": "tool", "tool_call_id": call.id, "content": "noon"})
+    more = able.chat.completions.create(model=BASE, messages=turns, tools=listed, tool_choice="none", **GREEDY)
+    assert more.choices[0].message.tool_calls is None
+    error = fails(openai.BadRequestError, lambda: ask({"type": "function", "function": {"name": "nobody"}}))
+    assert error.param == "tool_choice"
+
+
 def errors():
     ask = lambda **more: client.chat.completions.create(**{"model": BASE, "messages": MESSAGES, **more})
     error = fails(openai.NotFoundError, lambda: ask(model="nobody"))
@@ -133,6 +163,6 @@ def overload():
     patient.chat.completions.create(model=ADAPTER, messages=MESSAGES, **GREEDY)
 
 
-for flow in [models, chat, sampling, completions, structure, errors, overload]:
+for flow in [models, chat, sampling, completions, structure, tools, errors, overload]:
     flow()
     print(flow.__name__, "ok", flush=True)

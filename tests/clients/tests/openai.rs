@@ -23,10 +23,27 @@ fn openais_client_gets_what_it_asks_for() {
     let requirements = here("scripts/openai_requirements.txt");
     let python = testkit::python::environment("venv-openai", &requirements).unwrap();
     let address = start(options(folder.path()));
+    let tools = tempfile::tempdir().unwrap();
+    let tools = start(with_tools(tools.path()));
     let mut script = testkit::python::script(&python, &here("scripts/openai_flows.py"));
-    let url = format!("http://{address}/v1");
-    script.args([url.as_str(), "secret", "tiny", "team/reviews:1", "2048"]);
+    let [url, tools] = [address, tools].map(|address| format!("http://{address}/v1"));
+    script.args([url.as_str(), "secret", "tiny", "team/reviews:1", "2048", tools.as_str()]);
     testkit::python::succeed(&mut script).unwrap();
+}
+
+/// A server whose chat template has a place for tools.
+fn with_tools(folder: &Path) -> ServeOptions {
+    testkit::tiny_model::write(&folder.join("model"), 1).unwrap();
+    let path = folder.join("model/tokenizer_config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let template = config["chat_template"].as_str().unwrap();
+    let with = format!("{{% if tools %}}{{{{ tools | tojson }}}}{{% endif %}}{template}");
+    config["chat_template"] = with.into();
+    std::fs::write(path, config.to_string()).unwrap();
+    let mut options = options(folder);
+    options.adapters.file = None;
+    options
 }
 
 fn options(folder: &Path) -> ServeOptions {

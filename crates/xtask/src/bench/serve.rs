@@ -1,7 +1,9 @@
-//! `cargo xtask bench serve`: the engine answers many requests at once, beside transformers and PEFT.
+//! `cargo xtask bench serve`: the engine answers many requests at once, beside transformers with PEFT, and
+//! llama.cpp.
 //!
-//! Both sides get the same numbers of requests, adapters and tokens on the same model, in turns, each run in
-//! a process of its own. The engine is measured without HTTP, and so is the peer.
+//! All sides get the same numbers of requests, adapters and tokens on the same weights, in turns, each run in
+//! a process of its own; the better of two counted rounds is told. The engine is measured without HTTP, and so
+//! are the peers. llama.cpp is measured without adapters: it has none that differ within a batch.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,65 +38,110 @@ pub(crate) struct Serve {
     /// Folder of the base model; by default SmolLM2, converted for the peer the first time
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Leave the peer out
+    /// Leave the peers out
     #[arg(long)]
     alone: bool,
 }
 
+/// What is measured, and by what.
+struct Sides {
+    ours: PathBuf,
+    model: PathBuf,
+    /// transformers with PEFT, and llama.cpp.
+    peers: Option<(PathBuf, PathBuf)>,
+}
+
 impl Serve {
     pub(crate) fn run(&self) -> Result<()> {
-        let program = build()?;
-        let python = if self.alone { None } else { Some(peer::python()?) };
-        let model = match (&self.model, &python) {
+        let peers = if self.alone { None } else { Some((peer::python()?, peer::llama()?)) };
+        let model = match (&self.model, &peers) {
             (Some(model), _) => model.clone(),
-            (None, Some(python)) => converted(python)?,
+            (None, Some((python, _))) => converted(python)?,
             (None, None) => setup::base_model()?,
         };
+        let sides = Sides { ours: build()?, model, peers };
+        println!("{} cores, {}, load {}", cores(), self.precision, load());
         println!(
-            "{:>10} {:>8} {:>12} {:>12} {:>8} {:>12} {:>12} {:>8}",
-            "concurrent", "adapters", "tokens/s", "peer", "ratio", "first s", "peer", "of base"
+            "| concurrent | adapters | tokens/s | of base | PEFT | ratio | llama.cpp | ratio | first token s | PEFT | llama.cpp |"
         );
+        println!("|{}", " ---: |".repeat(11));
         for concurrent in &self.concurrent {
             let mut base = None;
             for adapters in &self.adapters {
-                let ours =
-                    report(self.side(Command::new(&program), &model, *concurrent, *adapters))?;
-                let theirs = match &python {
-                    Some(python) => {
-                        let mut command = Command::new(python);
-                        command.arg(shell::workspace().join(peer::SCRIPTS).join("peer_serve.py"));
-                        Some(report(self.side(command, &model, *concurrent, *adapters))?)
-                    }
-                    None => None,
-                };
-                let rate = number(&ours, "tokensPerSecond");
-                let base = *base.get_or_insert(rate);
-                print_row(*concurrent, *adapters, &ours, theirs.as_ref(), rate / base);
+                let [ours, peft, llama] = self.row(&sides, *concurrent, *adapters)?;
+                let rate = number(ours.as_ref(), RATE);
+                let of_base = rate / *base.get_or_insert(rate);
+                print_row(*concurrent, *adapters, &[ours, peft, llama], of_base);
             }
         }
+        println!("load {}", load());
         Ok(())
     }
 
-    fn side(&self, mut command: Command, model: &Path, concurrent: u32, adapters: u32) -> Command {
+    /// Reports of all sides for one load.
+    fn row(&self, sides: &Sides, concurrent: u32, adapters: u32) -> Result<[Option<Value>; 3]> {
+        let numbers = [concurrent, adapters, self.prompt, self.answer, self.rank];
+        let ours = self.side(Command::new(&sides.ours), &sides.model, &numbers)?;
+        let Some((python, llama)) = &sides.peers else { return Ok([Some(ours), None, None]) };
+        let script = |python: &Path, name: &str| {
+            let mut command = Command::new(python);
+            command.arg(shell::workspace().join(peer::SCRIPTS).join(name));
+            command
+        };
+        let peft = self.side(script(python, "peer_serve.py"), &sides.model, &numbers)?;
+        // Its weights are those of SmolLM2's file, and it takes no adapters.
+        let llama = if adapters == 0 && self.model.is_none() {
+            let numbers = [concurrent, self.prompt, self.answer];
+            Some(self.side(script(llama, "peer_llama.py"), &setup::base_model()?, &numbers)?)
+        } else {
+            None
+        };
+        Ok([Some(ours), Some(peft), llama])
+    }
+
+    fn side(&self, mut command: Command, model: &Path, numbers: &[u32]) -> Result<Value> {
         command.arg(model).arg(&self.precision).env("OMP_WAIT_POLICY", "PASSIVE");
-        for value in [concurrent, adapters, self.prompt, self.answer, self.rank] {
-            command.arg(value.to_string());
-        }
-        command
+        command.args(numbers.iter().map(ToString::to_string));
+        report(command)
     }
 }
 
-fn print_row(concurrent: u32, adapters: u32, ours: &Value, theirs: Option<&Value>, of_base: f64) {
-    let [rate, first] = ["tokensPerSecond", "firstTokenSeconds"];
-    let peer = |field: &str| theirs.map_or(f64::NAN, |theirs| number(theirs, field));
+const RATE: &str = "tokensPerSecond";
+const FIRST: &str = "firstTokenSeconds";
+
+fn print_row(concurrent: u32, adapters: u32, sides: &[Option<Value>; 3], of_base: f64) {
+    let [ours, peft, llama] = sides;
+    let cell = |side: &Option<Value>, field: &str, digits: usize| {
+        side.as_ref().map_or_else(String::new, |side| {
+            format!("{:.digits$}", side[field].as_f64().unwrap_or(f64::NAN))
+        })
+    };
+    let ratio = |side: &Option<Value>| {
+        let rate = number(ours.as_ref(), RATE);
+        side.as_ref()
+            .map_or_else(String::new, |_| format!("{:.2}", rate / number(side.as_ref(), RATE)))
+    };
     println!(
-        "{concurrent:>10} {adapters:>8} {:>12.1} {:>12.1} {:>7.2}x {:>12.3} {:>12.3} {of_base:>7.2}x",
-        number(ours, rate),
-        peer(rate),
-        number(ours, rate) / peer(rate),
-        number(ours, first),
-        peer(first),
+        "| {concurrent} | {adapters} | {} | {of_base:.2} | {} | {} | {} | {} | {} | {} | {} |",
+        cell(ours, RATE, 1),
+        cell(peft, RATE, 1),
+        ratio(peft),
+        cell(llama, RATE, 1),
+        ratio(llama),
+        cell(ours, FIRST, 2),
+        cell(peft, FIRST, 2),
+        cell(llama, FIRST, 2),
     );
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How many processes wanted a core in the last minute, where the system tells.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn build() -> Result<PathBuf> {
@@ -120,6 +167,6 @@ fn report(mut command: Command) -> Result<Value> {
     serde_json::from_str(line).with_context(|| format!("`{line}` is no report"))
 }
 
-fn number(report: &Value, field: &str) -> f64 {
-    report[field].as_f64().unwrap_or(f64::NAN)
+fn number(report: Option<&Value>, field: &str) -> f64 {
+    report.and_then(|report| report[field].as_f64()).unwrap_or(f64::NAN)
 }
