@@ -3,6 +3,7 @@
 mod operator;
 mod serve;
 mod sft;
+mod soak;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,6 +17,8 @@ pub(crate) enum Which {
     Operator(operator::Operator),
     /// Serving with many adapters, against transformers with PEFT and llama.cpp
     Serve(serve::Serve),
+    /// A server under mixed load while adapters come and go
+    Soak(soak::Soak),
 }
 
 pub(crate) fn run(which: &Which) -> Result<()> {
@@ -23,5 +26,6 @@ pub(crate) fn run(which: &Which) -> Result<()> {
         Which::Sft(sft) => sft.run(),
         Which::Operator(operator) => operator.run(),
         Which::Serve(serve) => serve.run(),
+        Which::Soak(soak) => soak.run(),
     }
 }

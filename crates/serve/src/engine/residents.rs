@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use lm::adapters::Adapter;
+
+/// How long a retired adapter stays at least: a request that found its revision just before is on its way.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Resident {
@@ -13,7 +17,7 @@ struct Resident {
     bytes: u64,
     folder: PathBuf,
     used: u64,
-    retired: bool,
+    retired: Option<Instant>,
 }
 
 /// Adapters by revision, at most so many bytes of them beyond those in use.
@@ -43,7 +47,7 @@ impl Residents {
         let bytes = adapter.bytes();
         let adapter = Some(Rc::new(adapter));
         let used = self.clock;
-        self.all.insert(revision, Resident { adapter, bytes, folder, used, retired: false });
+        self.all.insert(revision, Resident { adapter, bytes, folder, used, retired: None });
         self.sweep();
     }
 
@@ -59,7 +63,7 @@ impl Residents {
 
     pub(super) fn retire(&mut self, revision: u64) {
         if let Some(resident) = self.all.get_mut(&revision) {
-            resident.retired = true;
+            resident.retired.get_or_insert_with(Instant::now);
         }
         self.sweep();
     }
@@ -83,7 +87,10 @@ impl Residents {
         let idle = |resident: &Resident| {
             resident.adapter.as_ref().is_none_or(|adapter| Rc::strong_count(adapter) == 1)
         };
-        self.all.retain(|_, resident| !(resident.retired && idle(resident)));
+        self.all.retain(|_, resident| {
+            let over = resident.retired.is_some_and(|since| since.elapsed() >= GRACE);
+            !(over && idle(resident))
+        });
         while self.bytes() > self.limit {
             let mut unused: Vec<&mut Resident> = self
                 .all
@@ -97,6 +104,11 @@ impl Residents {
                 [] | [_] => break,
             }
         }
+    }
+
+    /// When to sweep again, though nothing happens.
+    pub(super) fn again(&self) -> Option<Duration> {
+        self.all.values().any(|resident| resident.retired.is_some()).then_some(GRACE)
     }
 
     /// Bytes of adapters in memory.

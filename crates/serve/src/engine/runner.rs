@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -112,9 +112,14 @@ impl Runner {
             if self.scheduler.is_idle() {
                 self.residents.sweep();
                 self.tell();
-                match self.setup.commands.recv() {
+                let received = match self.residents.again() {
+                    Some(pause) => self.setup.commands.recv_timeout(pause),
+                    None => self.setup.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                };
+                match received {
                     Ok(command) => self.take(command),
-                    Err(_) => return,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
             while let Ok(command) = self.setup.commands.try_recv() {
