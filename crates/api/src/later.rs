@@ -29,7 +29,7 @@ pub(crate) fn hint(path: &str) -> Option<&'static str> {
     let last = path.rsplit('.').next().unwrap_or(path);
     let known =
         LATER.iter().find(|(name, _)| *name == path || *name == last).map(|(_, hint)| *hint);
-    let compute = ["gpuMemory", "products", "workers", "nodes"];
+    let compute = ["gpuMemory", "products", "workers"];
     match path.strip_prefix("spec.compute.") {
         Some(field) if compute.contains(&field) => {
             Some("remove it, and choose the node with `nodeSelector` and `gpus`")

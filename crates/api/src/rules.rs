@@ -62,6 +62,15 @@ const BOUNDS: &[(&str, i64)] = &[
     ("spec.evaluation.metrics[]", 32),
     ("spec.checkpoints.every", 32),
     ("spec.compute.memory", 32),
+    ("spec.compute.nodes.nodeClassRef.group", 253),
+    ("spec.compute.nodes.nodeClassRef.kind", 63),
+    ("spec.compute.nodes.nodeClassRef.name", 253),
+    ("spec.compute.nodes.products", 50),
+    ("spec.compute.nodes.products[]", 63),
+    ("spec.compute.nodes.gpuMemory", 32),
+    ("spec.compute.nodes.zones", 50),
+    ("spec.compute.nodes.zones[]", 63),
+    ("spec.compute.nodes.ttlAfterIdle", 32),
     ("spec.output.image", 512),
     ("spec.output.pushSecret", 253),
     ("spec.limits.deadline", 32),
@@ -70,7 +79,12 @@ const BOUNDS: &[(&str, i64)] = &[
 ];
 
 /// Lists in which nothing stands twice.
-const SETS: &[&str] = &["spec.data.labels", "spec.evaluation.metrics"];
+const SETS: &[&str] = &[
+    "spec.data.labels",
+    "spec.evaluation.metrics",
+    "spec.compute.nodes.products",
+    "spec.compute.nodes.zones",
+];
 
 /// A text that must match, where it is set: block, field, pattern, and what is said of another.
 const TEXTS: &[(&str, &str, &[&str], &str)] = &[
@@ -93,6 +107,9 @@ const TEXTS: &[(&str, &str, &[&str], &str)] = &[
     ("spec.data", "pullSecret", &[NAME], NAME_SAID),
     ("spec.checkpoints", "every", &[TIME], TIME_SAID),
     ("spec.compute", "memory", &[BYTES], BYTES_SAID),
+    ("spec.compute.nodes", "gpuMemory", &[BYTES], BYTES_SAID),
+    ("spec.compute.nodes", "ttlAfterIdle", &[TIME], TIME_SAID),
+    ("spec.compute.nodes.nodeClassRef", "name", &[NAME], NAME_SAID),
     (
         "spec.output",
         "image",
@@ -114,6 +131,8 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("spec.adapter.lora", "targetModules", "an empty text names no module"),
     ("spec.adapter.lora", "excludeModules", "an empty text names no module"),
     ("spec.adapter.lora", "modulesToSave", "an empty text names no module"),
+    ("spec.compute.nodes", "products", "a product is empty"),
+    ("spec.compute.nodes", "zones", "a zone is empty"),
 ];
 
 /// Numbers that are above or below a bound that the schema's range includes: block, field, rule.
@@ -174,6 +193,24 @@ const BLOCKS: &[(&str, &str, &str)] = &[
         "!has(self.microBatchTokens) || !has(self.maxSequenceLength) || \
          self.microBatchTokens >= self.maxSequenceLength",
         "microBatchTokens do not hold an example of maxSequenceLength",
+    ),
+    (
+        "spec.compute.nodes",
+        "!has(self.nodeClassRef) || !has(self.provisioner) || self.provisioner == 'Karpenter'",
+        "nodeClassRef is Karpenter's, and has no meaning with another provisioner",
+    ),
+    (
+        "spec.compute.nodes",
+        "!has(self.maxInterruptions) || \
+         has(self.capacityType) && self.capacityType == 'SpotThenOnDemand'",
+        "maxInterruptions needs `capacityType: SpotThenOnDemand`",
+    ),
+    (
+        "spec.compute.nodes",
+        "!has(self.provisioner) || !(self.provisioner in ['Existing', 'DRA']) || \
+         !(has(self.capacityType) || has(self.ttlAfterIdle) || \
+         has(self.labels) && self.labels.size() > 0)",
+        "capacityType, ttlAfterIdle and labels are of nodes that are made: Existing and DRA make none",
     ),
 ];
 

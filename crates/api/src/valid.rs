@@ -12,7 +12,7 @@ use crate::run_spec::{
     Columns, Device, Duplicates, EarlyStopping, Format, LoraBias, Method, Metric, Overlong,
     Precision, PromptTemplate, Schedule,
 };
-use crate::workspace::CheckpointPlace;
+use crate::workspace::{CapacityType, CheckpointPlace, NodeClassRef, Provisioner};
 
 /// A validated `FineTuneWorkspace`.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,10 +187,30 @@ pub struct Compute {
     pub memory: Option<u64>,
     /// Those that the training pod asks for, in a cluster.
     pub gpus: u32,
+    /// `None` leaves it to the cluster.
+    pub nodes: Option<Nodes>,
     pub queue_name: Option<String>,
     pub priority_class_name: Option<String>,
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
+}
+
+/// The GPU nodes that a run gets in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    /// `None` is to be found out.
+    pub provisioner: Option<Provisioner>,
+    pub node_class: Option<NodeClassRef>,
+    pub capacity_type: CapacityType,
+    pub max_interruptions: u32,
+    /// Empty is all.
+    pub products: Vec<String>,
+    /// Bytes.
+    pub gpu_memory: Option<u64>,
+    /// Empty is all.
+    pub zones: Vec<String>,
+    pub ttl_after_idle: Duration,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Where the result goes.

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod data;
+mod nodes;
 mod training;
 
 use std::path::PathBuf;
@@ -172,8 +173,9 @@ fn compute(raw: Option<&workspace::ComputeSpec>, faults: &mut Faults) -> Compute
     let raw = raw.cloned().unwrap_or_default();
     let memory = raw.memory.as_deref();
     let memory = memory.and_then(|text| faults.name("spec.compute.memory", parse_bytes(text)));
-    let gpus = raw.gpus.unwrap_or(0);
-    if gpus > 0 && raw.device == Device::Cpu {
+    let gpus = raw.gpus.unwrap_or(u32::from(raw.nodes.is_some()));
+    let nodes = nodes::nodes(&raw, faults);
+    if raw.gpus.unwrap_or(0) > 0 && raw.device == Device::Cpu {
         let hint = "remove one of them";
         faults.add("spec.compute.gpus", "gpus and device: CPU exclude each other", hint);
     }
@@ -182,6 +184,7 @@ fn compute(raw: Option<&workspace::ComputeSpec>, faults: &mut Faults) -> Compute
         threads: raw.cpu,
         memory,
         gpus,
+        nodes,
         queue_name: raw.queue_name,
         priority_class_name: raw.priority_class_name,
         node_selector: raw.node_selector,

@@ -10,6 +10,7 @@
 
 mod data;
 mod limits;
+mod nodes;
 mod run;
 mod source;
 mod status;
@@ -23,6 +24,10 @@ pub use crate::run_spec::{
 };
 pub use data::{ColumnsSpec, DataSpec, TemplateSpec};
 pub use limits::LimitsSpec;
+pub use nodes::{
+    CapacityStatus, CapacityType, GpuSeconds, NodeClassRef, NodeUse, NodesSpec, PhaseSeconds,
+    Provisioner,
+};
 pub use run::{
     CheckpointPlace, CheckpointsSpec, ComputeSpec, EarlyStoppingSpec, EvaluationSpec, OutputSpec,
 };

@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Metric};
+use super::{Device, Metric, NodesSpec};
 
 /// When held-out examples are scored, and by what.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,8 @@ pub enum CheckpointPlace {
 
 /// The machine that the run may use.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.nodes) || !(has(self.device) && self.device == 'CPU')").message("nodes and device: CPU exclude each other"))]
+#[x_kube(validation = Rule::new("!has(self.nodes) || !has(self.gpus) || self.gpus > 0").message("nodes and gpus: 0 exclude each other"))]
 #[x_kube(validation = Rule::new("!(has(self.gpus) && self.gpus > 0 && has(self.device) && self.device == 'CPU')").message("gpus and device: CPU exclude each other"))]
 #[serde(rename_all = "camelCase")]
 pub struct ComputeSpec {
@@ -104,10 +106,16 @@ pub struct ComputeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 
-    /// GPUs that the training pod asks for. None when unset. In a cluster only; preflight never has one.
+    /// GPUs that the training pod asks for. None when unset, one with `nodes`. In a cluster only; preflight never has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 64))]
     pub gpus: Option<u32>,
+
+    /// The GPU nodes that the run gets: chosen by the memory that preflight estimates, asked for once the
+    /// run is admitted, given back when it has ended. When unset, the pod takes what nodes there are. In a
+    /// cluster only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesSpec>,
 
     /// The Kueue `LocalQueue` that admits the run. When unset, the run starts at once. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::nodes::CapacityStatus;
+
 /// What was observed of the workspace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +41,10 @@ pub struct FineTuneWorkspaceStatus {
     /// The published adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
+
+    /// The GPU nodes of a run that asks for some with `compute.nodes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CapacityStatus>,
 
     /// Every start of this revision's training, the last one at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -119,6 +125,9 @@ pub struct Resolved {
     pub training_tokens: u64,
     /// Bytes of memory at the peak.
     pub memory: u64,
+    /// Bytes of the smallest GPU that holds the run, by the estimate; none where no GPU does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<u64>,
     /// Seconds of training, scoring and generation on the machine that preflight ran on.
     pub seconds: u64,
     /// The base model, pinned: the commit that a branch stood for is the one that is trained on.
