@@ -48,6 +48,12 @@ reasons! {
     AwaitingAdmission,
     /// The pod is about to start.
     Starting,
+    /// No GPU product that may be used holds the run.
+    NoGpuFits,
+    /// The cluster does not serve what the nodes are to be made with.
+    ProvisionerMissing,
+    /// No node of the cluster could ever take the pod.
+    NoNodeFits,
     /// No node takes the pod; the message is the scheduler's.
     Unschedulable,
     /// The pod was refused: a quota, or an admission rule.

@@ -13,13 +13,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Resource, ResourceExt as _};
-use plan::{Happening, Object, Plan, Removal};
+use plan::{ClusterFacts, Happening, Object, Plan, Pool, Removal, names};
 use serde_json::json;
 use tracing::{info, warn};
 
 use crate::context::{Ctx, MANAGER, key};
 use crate::observe;
 use crate::obstacle::{conflict, refusal};
+use crate::pools;
 use crate::workspace::Error;
 
 /// What could not be written, and why.
@@ -47,9 +48,12 @@ pub(crate) async fn apply(
     plan: &Plan,
 ) -> Result<Applied, ApplyError> {
     let namespace = workspace.namespace().unwrap_or_default();
-    let Plan { delete, apply, status, happening, next: _ } = plan;
+    let Plan { delete, apply, status, happening, next: _, finalizer } = plan;
     for removal in delete {
         remove(ctx, &namespace, removal).await?;
+    }
+    if let Some(wanted) = finalizer {
+        put_finalizer(ctx, workspace, *wanted).await?;
     }
     if let Some(happening) = happening {
         tell(ctx, workspace, happening).await?;
@@ -58,6 +62,7 @@ pub(crate) async fn apply(
         let is_put = match object {
             Object::ConfigMap(map) => put(ctx, workspace, &**map).await?,
             Object::Job(job) => put(ctx, workspace, &**job).await?,
+            Object::Pool(pool) => put_pool(ctx, workspace, pool).await?,
         };
         if !is_put {
             // The next pass says so in the status.
@@ -84,7 +89,34 @@ where
 {
     let namespace = workspace.namespace().unwrap_or_default();
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &namespace);
-    let (kind, name) = (<K as k8s_openapi::Resource>::KIND, object.name_any());
+    put_at(ctx, workspace, &api, (<K as k8s_openapi::Resource>::KIND, object.name_any()), object)
+        .await
+}
+
+/// Applies what nodes are made with.
+async fn put_pool(
+    ctx: &Ctx,
+    workspace: &FineTuneWorkspace,
+    pool: &Pool,
+) -> Result<bool, ApplyError> {
+    let namespace = workspace.namespace().unwrap_or_default();
+    let name = pool.metadata.name.clone().unwrap_or_default();
+    let known = plan::pool_kind(pool).zip(pools::api(&ctx.client, &pool.kind, &namespace));
+    let Some((kind, api)) = known else { return Ok(false) };
+    put_at(ctx, workspace, &api, (kind, name), pool).await
+}
+
+async fn put_at<K, T>(
+    ctx: &Ctx,
+    workspace: &FineTuneWorkspace,
+    api: &Api<K>,
+    (kind, name): (&'static str, String),
+    object: &T,
+) -> Result<bool, ApplyError>
+where
+    K: serde::de::DeserializeOwned + Clone + std::fmt::Debug,
+    T: serde::Serialize + std::fmt::Debug,
+{
     let wrong = |source| failed("apply", kind, &name, source);
     let patch = Patch::Apply(object);
     let answer = api.patch(&name, &PatchParams::apply(MANAGER), &patch).await;
@@ -155,7 +187,9 @@ async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), App
         ..DeleteParams::default()
     };
     let client = ctx.client.clone();
-    let gone = if *kind == <Job as k8s_openapi::Resource>::KIND {
+    let gone = if let Some(api) = pools::api(&client, kind, namespace) {
+        api.delete(name, &parameters).await.map(|_| ())
+    } else if *kind == <Job as k8s_openapi::Resource>::KIND {
         Api::<Job>::namespaced(client, namespace).delete(name, &parameters).await.map(|_| ())
     } else {
         Api::<ConfigMap>::namespaced(client, namespace).delete(name, &parameters).await.map(|_| ())
@@ -169,6 +203,61 @@ async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), App
             Ok(())
         }
     }
+}
+
+/// Sets our finalizer, or takes it away: of all finalizers only ours is in our hands.
+async fn put_finalizer(
+    ctx: &Ctx,
+    workspace: &FineTuneWorkspace,
+    wanted: bool,
+) -> Result<(), ApplyError> {
+    let (namespace, name) = (workspace.namespace().unwrap_or_default(), workspace.name_any());
+    let api: Api<FineTuneWorkspace> = Api::namespaced(ctx.client.clone(), &namespace);
+    let finalizers: &[&str] = if wanted { &[names::FINALIZER] } else { &[] };
+    let patch = Patch::Apply(json!({
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        // This very workspace: another one is not made by this.
+        "metadata": {"name": name, "uid": workspace.uid(), "finalizers": finalizers},
+    }));
+    match api.patch(&name, &PatchParams::apply(FINALIZERS).force(), &patch).await {
+        Err(kube::Error::Api(error)) if error.code == 404 || error.code == 409 => Ok(()),
+        Err(source) => Err(failed("set the finalizer of", KIND, &name, source)),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The field manager of finalizers: what it no longer names goes, and the status is another's.
+const FINALIZERS: &str = "anneal-operator-finalizers";
+
+/// Takes away what was made for workspaces that are gone, as after a finalizer was taken away by hand.
+pub(crate) async fn sweep(
+    ctx: &Ctx,
+    scope: Option<&str>,
+    is_there: impl Fn(&str, &str, &str) -> bool,
+) -> Result<(), kube::Error> {
+    let facts = ctx.served.facts(&ctx.client).await?;
+    let (key, value) = names::MANAGED_BY;
+    // What is not of the whole cluster goes with its workspace.
+    let facts = ClusterFacts { resource_claims: false, ..facts };
+    let all = pools::list(&ctx.client, &facts, "", &format!("{key}={value}")).await?;
+    for pool in all {
+        let labels = pool.metadata.labels.clone().unwrap_or_default();
+        let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+        let namespace = label(names::NAMESPACE);
+        let is_ours = scope.is_none_or(|scope| scope == namespace);
+        if !is_ours || is_there(namespace, label(names::WORKSPACE), label(names::UID)) {
+            continue;
+        }
+        let name = pool.metadata.name.clone().unwrap_or_default();
+        let Some(api) = pools::api(&ctx.client, &pool.kind, namespace) else { continue };
+        match api.delete(&name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(error)) if error.code == 404 => {}
+            Err(error) => return Err(error),
+            Ok(_) => warn!(kind = pool.kind, object = name, "deleted: its workspace is gone"),
+        }
+    }
+    Ok(())
 }
 
 /// Makes an event. Its name says what it tells, so that it is told once, also by a pass that repeats one

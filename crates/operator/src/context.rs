@@ -1,5 +1,7 @@
 //! What all passes share.
 
+use std::path::PathBuf;
+
 use api::FineTuneWorkspace;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -10,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::obstacle::Obstacles;
+use crate::pools::Served;
 
 /// Name of the field manager, the controller and the events' reporter.
 pub(crate) const MANAGER: &str = "anneal-operator";
@@ -25,6 +28,9 @@ pub(crate) struct Ctx {
     pub(crate) obstacles: Obstacles,
     pub(crate) metrics: Metrics,
     pub(crate) children: Children,
+    pub(crate) served: Served,
+    /// GPU products beside the built-in ones.
+    pub(crate) gpu_catalogue: Option<PathBuf>,
 }
 
 /// The objects that we made, as the watches show them.

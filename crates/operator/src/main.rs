@@ -12,6 +12,7 @@ mod leader;
 mod metrics;
 mod observe;
 mod obstacle;
+mod pools;
 mod rbac;
 mod telemetry;
 mod watch;
@@ -19,6 +20,7 @@ mod workspace;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -68,6 +70,10 @@ pub(crate) struct Options {
     /// The server that repositories of the Hugging Face hub come from
     #[arg(long, env = "HF_ENDPOINT")]
     hub_endpoint: Option<String>,
+    /// File with GPU products beside the built-in ones, in the form of `crates/plan/data/gpus.json`; it is
+    /// read anew for each run
+    #[arg(long, env = "ANNEAL_GPU_CATALOGUE")]
+    gpu_catalogue: Option<PathBuf>,
     /// Workspaces that are worked on at the same time
     #[arg(long, env = "ANNEAL_WORKERS", default_value_t = 8)]
     workers: u16,

@@ -2,6 +2,7 @@
 //! for beside them: secrets, a Job's warnings, the trainer, the registry.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use api::workspace::FineTuneWorkspaceStatus;
@@ -13,14 +14,20 @@ use kube::api::{DynamicObject, ListParams};
 use kube::core::ApiResource;
 use kube::runtime::reflector::Store;
 use kube::{Api, Resource, ResourceExt as _};
-use plan::{Observed, Questions, RegistryAnswer, SecretKind, SecretState, names, questions};
-use tracing::debug;
+use plan::{
+    Catalogue, ClusterFacts, Observed, Questions, RegistryAnswer, SecretKind, SecretState, names,
+    questions,
+};
+use tracing::{debug, warn};
 
 use crate::context::{Ctx, key};
+use crate::pools;
 
 /// Why something could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObserveError {
+    #[error("cannot look at what nodes are made with: {source}")]
+    Nodes { source: Box<kube::Error> },
     #[error("cannot read the workspace `{name}`: {source}")]
     Workspace { name: String, source: Box<kube::Error> },
     /// The API server refused or did not answer.
@@ -45,12 +52,28 @@ pub(crate) async fn observe(
         trainer: None,
         registry: RegistryAnswer::NotAsked,
         obstacle: ctx.obstacles.of(&key(workspace)),
+        cluster: ClusterFacts::default(),
+        pools: Vec::new(),
+        nodes: BTreeMap::new(),
+        gpu_nodes: None,
+        catalogue: Catalogue { products: Vec::new() },
     };
+    if asks_for_nodes(workspace) {
+        look_at_pools(ctx, workspace, &mut observed).await.map_err(nodes_error)?;
+    }
     let namespace = workspace.namespace().unwrap_or_default();
-    let Questions { secrets, adapter, trainer, refused } = questions(workspace, &observed);
+    let Questions { secrets, adapter, trainer, refused, nodes, gpu_nodes } =
+        questions(workspace, &observed);
     for (name, kind) in secrets {
         let state = secret_state(ctx, &namespace, &name, kind).await?;
         observed.secrets.insert(name, state);
+    }
+    for name in nodes {
+        let node = pools::node(&ctx.client, &name).await.map_err(nodes_error)?;
+        observed.nodes.insert(name, node);
+    }
+    if gpu_nodes {
+        observed.gpu_nodes = Some(pools::gpu_nodes(&ctx.client).await.map_err(nodes_error)?);
     }
     if let Some(job) = refused {
         observed.refusal = refusal(ctx, &namespace, &job).await;
@@ -62,6 +85,52 @@ pub(crate) async fn observe(
         observed.registry = ask_registry(ctx, &namespace, &adapter, secret.as_deref()).await?;
     }
     Ok(observed)
+}
+
+fn nodes_error(source: kube::Error) -> ObserveError {
+    ObserveError::Nodes { source: Box::new(source) }
+}
+
+/// Whether there may be nodes for the workspace, or something that is left of them.
+fn asks_for_nodes(workspace: &FineTuneWorkspace) -> bool {
+    let asks = workspace.spec.compute.as_ref().is_some_and(|compute| compute.nodes.is_some());
+    asks || workspace.finalizers().iter().any(|one| one == names::FINALIZER)
+}
+
+/// What nodes could be made with, and what was made of it for this workspace.
+async fn look_at_pools(
+    ctx: &Ctx,
+    workspace: &FineTuneWorkspace,
+    observed: &mut Observed,
+) -> Result<(), kube::Error> {
+    let (name, namespace) = (workspace.name_any(), workspace.namespace().unwrap_or_default());
+    observed.cluster = ctx.served.facts(&ctx.client).await?;
+    let (key, value) = names::MANAGED_BY;
+    let labels = format!("{key}={value},{}={name}", names::WORKSPACE);
+    let mut pools = pools::list(&ctx.client, &observed.cluster, &namespace, &labels).await?;
+    pools.retain(|pool| {
+        let labels = pool.metadata.labels.as_ref();
+        let of = labels.and_then(|labels| labels.get(names::NAMESPACE));
+        of.is_none_or(|of| *of == namespace)
+    });
+    observed.pools = pools;
+    observed.catalogue = catalogue(ctx.gpu_catalogue.as_deref());
+    Ok(())
+}
+
+/// The built-in products with those of the file. A file that cannot be read is told in the log, and the
+/// built-in ones are still right.
+fn catalogue(file: Option<&Path>) -> Catalogue {
+    let all = Catalogue::built_in();
+    let Some(file) = file else { return all };
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    match text.and_then(|text| Catalogue::read(&text).map_err(|error| error.to_string())) {
+        Ok(own) => all.with(own),
+        Err(error) => {
+            warn!(file = %file.display(), error, "cannot use the catalogue of GPUs");
+            all
+        }
+    }
 }
 
 /// The status of a workspace that this version cannot read; what it can read of it.

@@ -12,7 +12,8 @@ use crate::leader::LEASE;
 pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
     let group = API_VERSION.split('/').next().unwrap_or_default();
     vec![
-        rule(group, "finetuneworkspaces", &["get", "list", "watch"]),
+        // To write: a finalizer, while there are nodes for a workspace.
+        rule(group, "finetuneworkspaces", &["get", "list", "watch", "patch"]),
         rule(group, "finetuneworkspaces/status", &["patch"]),
         // `blockOwnerDeletion` in an owner reference needs the right to set finalizers on the owner.
         rule(group, "finetuneworkspaces/finalizers", &["update"]),
@@ -23,6 +24,17 @@ pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
         rule("", "secrets", &["get"]),
         rule("", "events", &["list"]),
         rule("events.k8s.io", "events", &["create"]),
+        rule("resource.k8s.io", "resourceclaimtemplates", &["list", "create", "patch", "delete"]),
+    ]
+}
+
+/// Rules over the whole cluster: what nodes are made with, which belongs to no namespace. Nodes are only
+/// looked at.
+pub(crate) fn node_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("karpenter.sh", "nodepools", &["list", "create", "patch", "delete"]),
+        rule("cloud.google.com", "computeclasses", &["list", "create", "patch", "delete"]),
+        rule("", "nodes", &["get", "list"]),
     ]
 }
 
@@ -83,6 +95,8 @@ fn documents(namespace: Option<&str>) -> Vec<Value> {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own});
     let mut documents = vec![account];
     documents.extend(workspaces);
+    let nodes = json!({"name": format!("{MANAGER}-nodes")});
+    documents.extend(role("ClusterRole", &nodes, node_rules()));
     documents.extend(role("Role", &own, own_rules()));
     documents
 }
@@ -93,12 +107,16 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{own_rules, workspace_rules, yaml};
+    use super::{node_rules, own_rules, workspace_rules, yaml};
 
     /// `UPDATE_GOLDEN=1` writes the files anew.
     #[test]
     fn the_committed_roles_are_those_that_the_operator_needs() {
-        let rules = json!({"workspaces": workspace_rules(), "own": own_rules()});
+        let rules = json!({
+            "workspaces": workspace_rules(),
+            "nodes": node_rules(),
+            "own": own_rules(),
+        });
         let first = "# Generated from crates/operator by `cargo xtask gen`. Do not edit.\n";
         for (path, wanted) in [
             ("deploy/rbac/operator.yaml", yaml(None).unwrap()),

@@ -20,12 +20,14 @@ use tracing::{info, warn};
 
 use crate::Options;
 use crate::admin::{self, Admin, Readiness};
+use crate::apply;
 use crate::context::{Children, Ctx};
 use crate::counted;
 use crate::kept;
 use crate::leader::{Election, LEASE};
 use crate::metrics::Metrics;
 use crate::obstacle::Obstacles;
+use crate::pools::Served;
 use crate::workspace::{Watched, on_error, reconcile};
 
 /// Runs until a signal, or until the lease is lost.
@@ -80,12 +82,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         },
         metrics: metrics.clone(),
         children: Children::new(jobs, pods, config_maps),
+        served: Served::default(),
+        gpu_catalogue: options.gpu_catalogue,
         client,
     };
+    let scope = options.namespace;
     tokio::select! {
         () = stop => {}
         ended = admin => bail!("cannot answer at the admin address: {ended:?}"),
-        lost = lead(election.as_ref(), &readiness, controller, ctx) => lost?,
+        lost = lead(election.as_ref(), &readiness, controller, (Arc::new(ctx), scope)) => lost?,
     }
     if let Some(election) = election {
         election.release().await;
@@ -99,7 +104,7 @@ async fn lead(
     election: Option<&Election>,
     readiness: &Readiness,
     controller: Controller<Watched>,
-    ctx: Ctx,
+    (ctx, scope): (Arc<Ctx>, Option<String>),
 ) -> anyhow::Result<()> {
     let (metrics, children) = (ctx.metrics.clone(), ctx.children.clone());
     if let Some(election) = election {
@@ -111,7 +116,7 @@ async fn lead(
     }
     readiness.set(Some("the first look at the cluster"));
     let workspaces = controller.store();
-    let work = controller.run(reconcile, on_error, Arc::new(ctx)).for_each(|result| {
+    let work = controller.run(reconcile, on_error, Arc::clone(&ctx)).for_each(|result| {
         if let Err(error) = result {
             tracing::debug!(%error, "a pass ended early");
             if let controller::Error::ObjectNotFound(object) = error {
@@ -123,6 +128,7 @@ async fn lead(
     let look = async {
         if workspaces.wait_until_ready().await.is_ok() && children.become_known().await {
             readiness.set(None);
+            sweep(&ctx, scope.as_deref(), &workspaces).await;
         }
         std::future::pending::<()>().await;
     };
@@ -136,6 +142,19 @@ async fn lead(
         () = work => bail!("the watch of workspaces has ended"),
         () = look => Ok(()),
         () = hold => bail!("the lease is lost"),
+    }
+}
+
+/// Takes away what is left of workspaces that are gone; where that fails, again after a while.
+async fn sweep(ctx: &Ctx, scope: Option<&str>, workspaces: &Store<Watched>) {
+    const AGAIN: Duration = Duration::from_secs(30);
+    let is_there = |namespace: &str, name: &str, uid: &str| {
+        let found = workspaces.get(&ObjectRef::new(name).within(namespace));
+        found.is_some_and(|found| found.meta().uid.as_deref() == Some(uid))
+    };
+    while let Err(error) = apply::sweep(ctx, scope, is_there).await {
+        warn!(%error, "cannot look for what is left of workspaces that are gone");
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::FineTuneWorkspace;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, TryFutureExt as _};
+use kube::ResourceExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -59,7 +60,8 @@ pub(crate) fn reconcile(
 }
 
 async fn one(workspace: FineTuneWorkspace, ctx: Arc<Ctx>) -> Result<Next, Error> {
-    if workspace.metadata.deletion_timestamp.is_some() {
+    let is_held = workspace.finalizers().iter().any(|one| one == plan::names::FINALIZER);
+    if workspace.metadata.deletion_timestamp.is_some() && !is_held {
         // What it owns goes with it.
         return Ok(Next::OnChange);
     }

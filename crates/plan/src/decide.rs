@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::condition::{READY, Reason};
-use api::workspace::{FineTuneWorkspaceStatus, Phase as Word};
+use api::workspace::{CapacityStatus, FineTuneWorkspaceStatus, Phase as Word};
 use api::{Fault, FineTuneWorkspace, Workspace, validate};
 use k8s_openapi::Resource;
 use k8s_openapi::api::batch::v1::Job;
@@ -13,11 +13,14 @@ use serde::Serialize;
 
 use crate::admit::cluster_faults;
 use crate::names::{self, Run, label};
+use crate::nodes::placement;
 use crate::observed::Observed;
-use crate::phase::{Phase, phase};
-use crate::render::{Context, Object, render, with_ttl};
+use crate::phase::{Phase, phase, with_nodes};
+use crate::release;
+use crate::render::{Context, Object, render, resolved, wish, with_ttl};
 use crate::seen::{JobState, Seen, state};
 use crate::status::{reason, status};
+use crate::uses;
 
 /// What is to be done, in this order: `delete`, `happening`, `apply`, `status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +35,10 @@ pub struct Plan {
     /// What to tell as an event: the phase or its reason is another than it was.
     pub happening: Option<Happening>,
     pub next: Next,
+    /// Whether the workspace is to have our finalizer, where that is not as it is: it is set before what
+    /// it is for is made, and taken away once that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finalizer: Option<bool>,
 }
 
 /// An object that is to be deleted, and no other of the same name.
@@ -85,11 +92,15 @@ pub enum Next {
 pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
     let run = Run::new(raw);
     let seen = Seen::new(&run, observed);
+    if raw.metadata.deletion_timestamp.is_some() {
+        return release::deleted(&run, observed);
+    }
     let workspace = match accept(raw) {
         Ok(workspace) => workspace,
         Err(faults) => {
             let phase = Phase::Rejected { reason: Reason::InvalidSpec, faults };
-            return conclude(&run, &phase, &seen, observed, Vec::new());
+            let capacity = run.kept().and_then(|status| status.capacity.clone());
+            return conclude(&run, &phase, &seen, observed, (Vec::new(), capacity));
         }
     };
     if is_settled(raw, &run) {
@@ -97,16 +108,22 @@ pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
         return settled(raw, &run, observed, ended);
     }
     let reopened = is_reopened(raw, &run);
+    let needs = resolved(&run, &seen).map(|found| found.gpu_memory.unwrap_or(found.memory));
+    let placed = placement(&workspace, needs, &run, &seen, observed);
     let phase = if reopened {
         Phase::Preflight { trouble: None }
     } else {
-        phase(&workspace, &seen, observed)
+        with_nodes(phase(&workspace, &seen, observed), placed.as_ref(), observed)
     };
-    let context = Context { run: &run, workspace: &workspace, seen: &seen, observed };
+    let placement = placed.as_ref().and_then(|placed| placed.as_ref().ok());
+    let context = Context { run: &run, workspace: &workspace, seen: &seen, observed, placement };
     // What could not be applied is left for a while.
     let waits = reopened || observed.obstacle.is_some();
     let apply = if waits { Vec::new() } else { render(&context, &phase) };
-    let mut plan = conclude(&run, &phase, &seen, observed, apply);
+    let wish = wish(&context, &phase);
+    let capacity = uses::capacity(&context, &phase, wish);
+    let mut plan = conclude(&run, &phase, &seen, observed, (apply, capacity));
+    release::pools(&mut plan, &context, wish);
     if reopened {
         plan.delete.extend(everything(&run, observed));
     }
@@ -129,15 +146,16 @@ fn conclude(
     phase: &Phase,
     seen: &Seen<'_>,
     observed: &Observed,
-    apply: Vec<Object>,
+    (apply, capacity): (Vec<Object>, Option<CapacityStatus>),
 ) -> Plan {
     Plan {
         // What has failed and may still run is taken away by the next pass, once the status tells of it.
         delete: superseded(run, observed),
         apply,
-        status: status(run, phase, seen, observed),
+        status: status(run, phase, seen, observed, capacity),
         happening: happening(run.raw, phase, observed),
         next: next(phase, observed),
+        finalizer: None,
     }
 }
 
@@ -180,7 +198,10 @@ fn settled(
     }
     let mut delete = superseded(run, observed);
     delete.extend(unfinished(run, observed));
-    Plan { delete, apply, status, happening: None, next: Next::OnChange }
+    let mut plan =
+        Plan { delete, apply, status, happening: None, next: Next::OnChange, finalizer: None };
+    release::settled(&mut plan, run, observed);
+    plan
 }
 
 /// Objects of other revisions.
@@ -196,7 +217,10 @@ fn everything(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
     removals(observed, &|metadata| label(metadata, names::REVISION) == Some(&run.revision))
 }
 
-fn removals(observed: &Observed, is_meant: &dyn Fn(&&ObjectMeta) -> bool) -> Vec<Removal> {
+pub(crate) fn removals(
+    observed: &Observed,
+    is_meant: &dyn Fn(&&ObjectMeta) -> bool,
+) -> Vec<Removal> {
     let stays = |metadata: &&ObjectMeta| metadata.deletion_timestamp.is_none();
     let jobs = observed.jobs.iter().map(|job| &job.metadata);
     let maps = observed.config_maps.iter().map(|map| &map.metadata);
@@ -206,7 +230,7 @@ fn removals(observed: &Observed, is_meant: &dyn Fn(&&ObjectMeta) -> bool) -> Vec
 }
 
 /// Jobs of this revision that run or may run.
-fn unfinished(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
+pub(crate) fn unfinished(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
     observed
         .jobs
         .iter()
@@ -217,7 +241,7 @@ fn unfinished(run: &Run<'_>, observed: &Observed) -> Vec<Removal> {
         .collect()
 }
 
-fn removal(kind: &'static str, metadata: &ObjectMeta) -> Removal {
+pub(crate) fn removal(kind: &'static str, metadata: &ObjectMeta) -> Removal {
     Removal { kind, name: metadata.name.clone().unwrap_or_default(), uid: metadata.uid.clone() }
 }
 
@@ -232,6 +256,7 @@ fn happening(raw: &FineTuneWorkspace, phase: &Phase, observed: &Observed) -> Opt
         | Phase::Failed { .. }
         | Phase::Retrying { .. }
         | Phase::Ending { .. } => true,
+        Phase::NoNodes { .. } => true,
         Phase::Preflight { trouble }
         | Phase::Provisioning { trouble }
         | Phase::Publishing { trouble } => trouble.is_some(),
@@ -257,7 +282,9 @@ fn next(phase: &Phase, observed: &Observed) -> Next {
         return Next::After(left.try_into().unwrap_or_default());
     }
     match phase {
-        Phase::Rejected { reason: Reason::InvalidSecret, .. } | Phase::Publishing { .. } => OUTSIDE,
+        Phase::Rejected { reason: Reason::InvalidSecret | Reason::NoGpuFits, .. }
+        | Phase::NoNodes { .. }
+        | Phase::Publishing { .. } => OUTSIDE,
         Phase::Training | Phase::Ending { .. } | Phase::Evaluating => PROGRESS,
         Phase::Preflight { trouble: Some(_) } | Phase::Provisioning { trouble: _ } => PATIENCE,
         Phase::Rejected { .. }

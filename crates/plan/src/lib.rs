@@ -14,10 +14,13 @@ mod decide;
 mod end;
 pub mod histogram;
 pub mod inputs;
+mod least;
 pub mod names;
+mod nodes;
 pub mod observed;
 mod phase;
 mod questions;
+mod release;
 pub mod render;
 pub mod resolve;
 pub mod revision;
@@ -28,16 +31,20 @@ mod status;
 pub mod targets;
 pub mod time;
 mod trouble;
+mod uses;
 
 pub use capacity::{Memory, Shape};
 pub use catalogue::Catalogue;
 pub use decide::{Happening, Next, Plan, Removal, plan};
 pub use histogram::{Bucket, histogram};
 pub use inputs::{Inputs, Sources, data_block, seed};
+pub use least::{Least, least, preflight};
 pub use names::workspace_revision;
-pub use observed::{Observed, Obstacle, RegistryAnswer, SecretKind, SecretState, Settings};
+pub use observed::{
+    ClusterFacts, NodeFacts, Observed, Obstacle, RegistryAnswer, SecretKind, SecretState, Settings,
+};
 pub use questions::{Questions, questions};
-pub use render::Object;
+pub use render::{Object, Pool, kind as pool_kind};
 pub use resolve::{Choice, Estimate, Resolved, resolve};
 pub use sizing::{Candidate, Sizing, sizing};
 pub use status::unreadable;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::FineTuneWorkspace;
 use api::condition::READY;
-use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, KIND};
+use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, FineTuneWorkspaceStatus, KIND};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
@@ -18,6 +18,16 @@ pub const REVISION: &str = "anneal.dev/revision";
 pub const ROLE: &str = "anneal.dev/role";
 /// Annotation of a training Job that the operator ends because it shows no sign of work.
 pub const STALLED: &str = "anneal.dev/stalled";
+/// Label: the namespace of the workspace that an object of the whole cluster is made for.
+pub const NAMESPACE: &str = "anneal.dev/namespace";
+/// Label: the UID of that workspace.
+pub const UID: &str = "anneal.dev/workspace-uid";
+/// Label and taint of nodes that are made for one run.
+pub const POOL: &str = "anneal.dev/pool";
+/// Label of a training Job: what makes its nodes.
+pub const PROVISIONER: &str = "anneal.dev/provisioner";
+/// Finalizer of a workspace that has objects of the whole cluster.
+pub const FINALIZER: &str = "anneal.dev/nodes";
 /// Label that Kueue reads.
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// Label and value by which all our objects are found.
@@ -103,6 +113,29 @@ impl<'a> Run<'a> {
     /// The name of the training Job of a number, counted from 0.
     pub(crate) fn training(&self, number: u32) -> String {
         format!("{}-t{number}", self.config_map())
+    }
+
+    /// The status of this revision.
+    pub(crate) fn kept(&self) -> Option<&FineTuneWorkspaceStatus> {
+        let status = self.raw.status.as_ref();
+        status.filter(|status| status.revision.as_ref() == Some(&self.revision))
+    }
+
+    /// The name of what is made for the nodes: no other revision, workspace or namespace has it, and it
+    /// is a label's value.
+    pub(crate) fn pool(&self) -> String {
+        let metadata = &self.raw.metadata;
+        let whole = json!([metadata.namespace, metadata.uid, self.revision]);
+        format!("{}-{}", self.workspace(), hex(&whole.to_string()))
+    }
+
+    /// Metadata of an object of the whole cluster: it does not go with the workspace.
+    pub(crate) fn metadata_of_cluster(&self, name: String) -> ObjectMeta {
+        let mut labels = self.labels(None);
+        let metadata = &self.raw.metadata;
+        labels.insert(NAMESPACE.to_owned(), metadata.namespace.clone().unwrap_or_default());
+        labels.insert(UID.to_owned(), metadata.uid.clone().unwrap_or_default());
+        ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() }
     }
 
     /// Labels of everything that belongs to this revision.

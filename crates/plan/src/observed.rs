@@ -9,6 +9,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::Catalogue;
+use crate::render::Pool;
+
 /// What was seen of a workspace's surroundings at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,6 +43,46 @@ pub struct Observed {
     /// Why an object could not be applied a moment ago.
     #[serde(default)]
     pub obstacle: Option<Obstacle>,
+    /// What nodes could be made with.
+    #[serde(default)]
+    pub cluster: ClusterFacts,
+    /// What was made for the workspace's nodes, of any revision.
+    #[serde(default)]
+    pub pools: Vec<Pool>,
+    /// Nodes that the status speaks of or that pods are on, by name; `None` of one that is gone.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, Option<NodeFacts>>,
+    /// The cluster's nodes with GPUs, where it was asked for them.
+    #[serde(default)]
+    pub gpu_nodes: Option<Vec<NodeFacts>>,
+    /// The GPU products that there are.
+    #[serde(default = "Catalogue::built_in")]
+    pub catalogue: Catalogue,
+}
+
+/// What nodes could be made with: the kinds that the cluster serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterFacts {
+    /// `NodePool` of `karpenter.sh/v1`.
+    pub node_pools: bool,
+    /// Group and kind of each kind of node class.
+    pub node_classes: Vec<(String, String)>,
+    /// `ComputeClass` of `cloud.google.com/v1`.
+    pub compute_classes: bool,
+    /// `ResourceClaimTemplate` of `resource.k8s.io/v1`.
+    pub resource_claims: bool,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NodeFacts {
+    pub name: String,
+    pub created: Option<Time>,
+    pub labels: BTreeMap<String, String>,
+    /// GPUs that pods can have of it.
+    pub gpus: u32,
 }
 
 /// Why an object cannot be applied: somebody else sets fields of it, though they were put back a moment

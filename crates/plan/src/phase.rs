@@ -9,6 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use crate::admit;
 use crate::end::{self, Again, End};
 use crate::names;
+use crate::nodes::{self, NoPlace, Placement};
 use crate::observed::{Observed, RegistryAnswer};
 use crate::seen::{self, JobState, Seen};
 use crate::stall;
@@ -30,6 +31,10 @@ pub(crate) enum Phase {
     },
     /// The training Job waits for admission.
     Queued,
+    /// There can be no nodes for the run as things are in this cluster.
+    NoNodes {
+        trouble: Trouble,
+    },
     /// The training Job is admitted, and its pod does not run yet.
     Provisioning {
         trouble: Option<Trouble>,
@@ -71,6 +76,28 @@ pub(crate) fn phase(workspace: &Workspace, seen: &Seen<'_>, observed: &Observed)
         (None, None) => Phase::Preflight { trouble: None },
         (Some(preflight), None) => preflight_phase(workspace, preflight, seen, observed),
         (_, Some(training)) => training_phase(workspace, training, seen, observed),
+    }
+}
+
+/// A run is not queued where there can be no nodes for it, and what the scheduler cannot know is told.
+pub(crate) fn with_nodes(
+    phase: Phase,
+    placed: Option<&Result<Placement<'_>, NoPlace>>,
+    observed: &Observed,
+) -> Phase {
+    match (phase, placed) {
+        (Phase::Queued | Phase::Retrying { .. }, Some(Err(NoPlace::TooSmall(fault)))) => {
+            Phase::Rejected { reason: Reason::NoGpuFits, faults: vec![fault.clone()] }
+        }
+        (Phase::Queued | Phase::Retrying { .. }, Some(Err(NoPlace::Missing(trouble)))) => {
+            Phase::NoNodes { trouble: trouble.clone() }
+        }
+        (Phase::Provisioning { trouble }, Some(Ok(placement))) => {
+            let nodes = observed.gpu_nodes.as_deref();
+            let never = nodes.and_then(|nodes| nodes::never_fits(placement, nodes));
+            Phase::Provisioning { trouble: never.or(trouble) }
+        }
+        (phase, _) => phase,
     }
 }
 

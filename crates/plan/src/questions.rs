@@ -1,12 +1,16 @@
 //! What else has to be looked at before a plan can be made: most passes need none of it.
 
+use std::collections::BTreeSet;
+
 use api::workspace::AdapterStatus;
 use api::{FineTuneWorkspace, valid, validate};
 
 use crate::names::Run;
+use crate::nodes;
 use crate::observed::{Observed, SecretKind};
 use crate::phase::report;
 use crate::seen::{self, JobState, Seen};
+use crate::uses;
 
 /// What [`crate::plan`] would like to know beside the workspace's own objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +23,10 @@ pub struct Questions {
     pub trainer: Option<String>,
     /// A Job that runs and has no pod: its warnings tell why.
     pub refused: Option<String>,
+    /// Nodes that the run used and may still hold.
+    pub nodes: BTreeSet<String>,
+    /// Whether any node of the cluster could take the pod.
+    pub gpu_nodes: bool,
 }
 
 /// What to look at, from a first look that answers none of it.
@@ -26,7 +34,7 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
     let Ok(workspace) = validate(raw) else { return Questions::default() };
     let run = Run::new(raw);
     let seen = Seen::new(&run, first);
-    let mut questions = Questions::default();
+    let mut questions = Questions { nodes: uses::nodes(&run, &seen), ..Questions::default() };
     if seen.trainings.is_empty() {
         questions.secrets = secrets(&workspace.secrets);
     }
@@ -35,12 +43,15 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
         (JobState::Active, Some(pod)) if seen::phase(pod) == "Running" => {
             questions.trainer = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         }
+        (JobState::Active, Some(_)) => {
+            questions.gpu_nodes = nodes::waits(&workspace, &run, &seen, first);
+        }
         (JobState::Active, None) => questions.refused.clone_from(&job.metadata.name),
         (JobState::Complete, _) => {
             let adapter = report(job, &seen).and_then(|report| report.adapter);
             questions.adapter = adapter.map(|adapter| (adapter, workspace.secrets.push.clone()));
         }
-        (JobState::Active | JobState::Suspended | JobState::Failed(_), _) => {}
+        (JobState::Suspended | JobState::Failed(_), _) => {}
     }
     questions
 }

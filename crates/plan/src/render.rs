@@ -1,11 +1,19 @@
 //! The objects that should exist, one function and one file for each kind.
 
 mod config_map;
+mod dra;
+mod existing;
+mod gke;
 mod hub;
 mod job;
+mod karpenter;
 mod pod;
+mod pool;
 
 pub use pod::PORT;
+pub use pool::Pool;
+pub use pool::kind;
+pub(crate) use pool::{Wish, of_cluster, wish};
 
 use std::time::Duration;
 
@@ -17,6 +25,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::names::{self, Role, Run, label};
+use crate::nodes::Placement;
 use crate::observed::Observed;
 use crate::phase::{Phase, report};
 use crate::seen::{JobState, Seen, state};
@@ -28,6 +37,8 @@ use crate::stall;
 pub enum Object {
     ConfigMap(Box<ConfigMap>),
     Job(Box<Job>),
+    /// What nodes are made with.
+    Pool(Box<Pool>),
 }
 
 /// Finished Jobs with the time after which they are cleared away. They get it only once the status tells
@@ -48,25 +59,36 @@ pub(crate) struct Context<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) seen: &'a Seen<'a>,
     pub(crate) observed: &'a Observed,
+    /// The nodes of a run that asks for some, where there can be some.
+    pub(crate) placement: Option<&'a Placement<'a>>,
 }
 
 impl Context<'_> {
     /// What preflight found out: its own word, or the status's where its Job is gone.
     fn resolved(&self) -> Option<Resolved> {
-        let report = self.seen.preflight.and_then(|job| report(job, self.seen));
-        let status = self.run.raw.status.as_ref();
-        report
-            .and_then(|report| report.resolved)
-            .or_else(|| status.and_then(|status| status.resolved.clone()))
+        resolved(self.run, self.seen)
     }
+}
+
+/// What preflight found out: its own word, or the status's where its Job is gone.
+pub(crate) fn resolved(run: &Run<'_>, seen: &Seen<'_>) -> Option<Resolved> {
+    let report = seen.preflight.and_then(|job| report(job, seen));
+    let status = run.raw.status.as_ref();
+    report
+        .and_then(|report| report.resolved)
+        .or_else(|| status.and_then(|status| status.resolved.clone()))
 }
 
 /// The objects that should exist and do not, or differ from what they should be, in the order in which
 /// they are applied: what a pod mounts comes before the pod.
 pub(crate) fn render(context: &Context<'_>, phase: &Phase) -> Vec<Object> {
     let mut objects = Vec::new();
+    objects.extend(pool::pool(context, phase).map(Box::new).map(Object::Pool));
     match phase {
-        Phase::Rejected { .. } | Phase::Succeeded { .. } | Phase::Failed { .. } => {}
+        Phase::Rejected { .. }
+        | Phase::NoNodes { .. }
+        | Phase::Succeeded { .. }
+        | Phase::Failed { .. } => {}
         Phase::Preflight { .. } => {
             objects.extend(config_map::missing(context));
             objects.push(preflight(context, false));
@@ -149,6 +171,11 @@ fn is_there(object: &Object, observed: &Observed) -> bool {
             found.metadata.name == wanted.metadata.name
                 && (found.metadata.deletion_timestamp.is_some()
                     || (covers(found, wanted) && deadline(found) == deadline(wanted)))
+        }),
+        Object::Pool(wanted) => observed.pools.iter().any(|found| {
+            found.kind == wanted.kind
+                && found.metadata.name == wanted.metadata.name
+                && (found.metadata.deletion_timestamp.is_some() || covers(found, wanted))
         }),
     }
 }

@@ -2,7 +2,7 @@
 
 use api::Fault;
 use api::condition::{COMPLETE, FAILED, READY, RECONCILING, Reason, STALLED, SUSPENDED};
-use api::workspace::{FineTuneWorkspaceStatus, Phase as Word, Progress};
+use api::workspace::{CapacityStatus, FineTuneWorkspaceStatus, Phase as Word, Progress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::attempts::attempts;
@@ -20,6 +20,7 @@ pub(crate) fn status(
     phase: &Phase,
     seen: &Seen<'_>,
     observed: &Observed,
+    capacity: Option<CapacityStatus>,
 ) -> FineTuneWorkspaceStatus {
     let raw = run.raw;
     let old = raw.status.clone().unwrap_or_default();
@@ -41,6 +42,7 @@ pub(crate) fn status(
             Phase::Succeeded { adapter } => Some(adapter.clone()),
             _ => None,
         },
+        capacity,
         attempts: attempts(kept.attempts, phase, seen, observed),
     }
 }
@@ -51,7 +53,7 @@ fn word(phase: &Phase) -> Word {
         Phase::Rejected { .. } => Word::Rejected,
         Phase::Suspended => Word::Suspended,
         Phase::Preflight { .. } => Word::Preflight,
-        Phase::Queued => Word::Queued,
+        Phase::Queued | Phase::NoNodes { .. } => Word::Queued,
         Phase::Provisioning { .. } | Phase::Retrying { .. } => Word::Provisioning,
         Phase::Training | Phase::Ending { .. } => Word::Training,
         Phase::Evaluating => Word::Evaluating,
@@ -102,7 +104,8 @@ fn reason_of(phase: &Phase) -> (Reason, String) {
         }
         Phase::Preflight { trouble: Some(trouble) }
         | Phase::Provisioning { trouble: Some(trouble) }
-        | Phase::Publishing { trouble: Some(trouble) } => {
+        | Phase::Publishing { trouble: Some(trouble) }
+        | Phase::NoNodes { trouble } => {
             (trouble.reason, hinted(&trouble.message, Some(&trouble.hint)))
         }
         Phase::Retrying { after } => {

@@ -92,12 +92,17 @@ fn a_catalogue_of_ones_own() {
 }
 
 fn size(model: &str, stated: &str, longest: u64, catalogue: &Catalogue) -> Option<Sizing> {
+    let (workspace, inputs) = run(model, stated, longest);
+    sizing(&workspace, &inputs, catalogue)
+}
+
+fn run(model: &str, stated: &str, longest: u64) -> (Workspace, Inputs) {
     let text = format!(
         "apiVersion: anneal.dev/v1alpha1\nkind: FineTuneWorkspace\nmetadata: {{name: snippets}}\n\
          spec:\n  baseModel: {{path: model}}\n  data: {{train: {{path: train.jsonl}}}}\n  {stated}\n"
     );
     let workspace: Workspace = api::load("workspace.yaml", &text).unwrap().0;
-    sizing(&workspace, &inputs(model, longest), catalogue)
+    (workspace, inputs(model, longest))
 }
 
 fn inputs(model: &str, longest: u64) -> Inputs {
@@ -129,5 +134,27 @@ fn inputs(model: &str, longest: u64) -> Inputs {
             test: Vec::new(),
             output_dir: ".anneal/snippets".into(),
         },
+    }
+}
+
+/// The least memory that holds a run is that of the smallest product that holds it, or less, and no
+/// product with less holds it.
+#[test]
+fn the_least_memory_is_between_two_products() {
+    let catalogue = Catalogue::built_in();
+    for (name, model, stated, longest) in CASES {
+        let (workspace, inputs) = run(model, stated, longest);
+        let found = plan::least(&workspace, &inputs).unwrap();
+        assert!(found.resolved.estimate.memory_total <= found.memory, "{name}");
+        let sizing = sizing(&workspace, &inputs, &catalogue).unwrap();
+        let holds = |memory: u64| memory >= found.memory;
+        match &sizing.chosen {
+            Some(chosen) => assert!(holds(chosen.memory), "{name}: {}", found.memory),
+            None => assert!(!catalogue.products.iter().any(|one| holds(one.memory())), "{name}"),
+        }
+        let smaller = catalogue.products.iter().take_while(|one| {
+            sizing.chosen.as_ref().is_some_and(|chosen| one.name != chosen.product)
+        });
+        assert!(smaller.map(plan::catalogue::Product::memory).all(|one| !holds(one)), "{name}");
     }
 }

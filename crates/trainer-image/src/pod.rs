@@ -46,6 +46,8 @@ struct Prepared {
     workspace: Workspace,
     data: DataFacts,
     resolved: plan::Resolved,
+    /// Bytes of the smallest GPU that holds the run, where it asks for one; preflight's alone.
+    gpu_memory: Option<u64>,
     target: Option<Target>,
     options: Options,
 }
@@ -56,7 +58,7 @@ pub fn run(role: Role, file: &Path, machine: MachineFacts) -> Result<Termination
     let stop = stop_on_signal()?;
     watch::start(&progress, &stop);
     server::serve(&progress).map_err(|error| Ended::new(ExitClass::Io, &error, None))?;
-    let prepared = prepare(file, machine, &progress)?;
+    let prepared = prepare(role, file, machine, &progress)?;
     match role {
         Role::Preflight => {
             let resolved = Some(estimate(&prepared));
@@ -66,7 +68,12 @@ pub fn run(role: Role, file: &Path, machine: MachineFacts) -> Result<Termination
     }
 }
 
-fn prepare(file: &Path, machine: MachineFacts, progress: &Progress) -> Result<Prepared, Ended> {
+fn prepare(
+    role: Role,
+    file: &Path,
+    machine: MachineFacts,
+    progress: &Progress,
+) -> Result<Prepared, Ended> {
     let text =
         std::fs::read_to_string(file).map_err(|error| Ended::new(ExitClass::Io, &error, None))?;
     let (workspace, _) = api::load("workspace.yaml", &text).map_err(Ended::faults)?;
@@ -74,8 +81,8 @@ fn prepare(file: &Path, machine: MachineFacts, progress: &Progress) -> Result<Pr
     if let Some(target) = &target {
         oci::blocking::check_push(target, &options).map_err(|error| Ended::registry(&error))?;
     }
-    let (data, resolved) = resolve(&workspace, machine, progress)?;
-    Ok(Prepared { workspace, data, resolved, target, options })
+    let (data, resolved, gpu_memory) = resolve(role, &workspace, machine, progress)?;
+    Ok(Prepared { workspace, data, resolved, gpu_memory, target, options })
 }
 
 fn estimate(prepared: &Prepared) -> Estimate {
@@ -85,6 +92,7 @@ fn estimate(prepared: &Prepared) -> Estimate {
         examples: data.train.examples,
         training_tokens: resolved.estimate.training_tokens,
         memory: resolved.estimate.memory_total,
+        gpu_memory: prepared.gpu_memory,
         seconds: resolved.estimate.seconds,
         base_model: Some(base_model.reference.clone()),
     }
@@ -178,12 +186,14 @@ fn output(workspace: &Workspace, progress: &Progress) -> Result<(Option<Target>,
     Ok((target, options))
 }
 
-/// Looks at model and data, and lets `plan` choose, as everywhere.
+/// Looks at model and data, and lets `plan` choose, as everywhere; in preflight for the GPU that the run
+/// will get.
 fn resolve(
+    role: Role,
     workspace: &Workspace,
     machine: MachineFacts,
     progress: &Progress,
-) -> Result<(DataFacts, plan::Resolved), Ended> {
+) -> Result<(DataFacts, plan::Resolved, Option<u64>), Ended> {
     let configuration =
         |error: &dyn std::error::Error, hint| Ended::new(ExitClass::Configuration, error, hint);
     let sources = mounts::sources(workspace, progress)?;
@@ -199,10 +209,14 @@ fn resolve(
         return Err(ended);
     }
     let inputs = plan::Inputs { model, data, machine, sources };
-    let mut resolved = plan::resolve(workspace, &inputs).map_err(Ended::faults)?;
+    let chosen = match role {
+        Role::Preflight => plan::preflight(workspace, &inputs),
+        Role::Train => plan::resolve(workspace, &inputs).map(|resolved| (resolved, None)),
+    };
+    let (mut resolved, gpu_memory) = chosen.map_err(Ended::faults)?;
     let tokens = &mut resolved.run_spec.training.micro_batch_tokens;
     *tokens = (*tokens >> halvings()).max(1);
-    Ok((inputs.data, resolved))
+    Ok((inputs.data, resolved, gpu_memory))
 }
 
 /// How often an earlier attempt ran out of memory.

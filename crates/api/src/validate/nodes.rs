@@ -102,7 +102,9 @@ fn labels(labels: &BTreeMap<String, String>, faults: &mut Faults) {
             && ends(text.chars().next_back())
     };
     for (key, value) in labels {
-        let (prefix, name) = key.rsplit_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
+        let (prefix, name) = key
+            .rsplit_once('/')
+            .map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
         let field = format!("spec.compute.nodes.labels.{key}");
         let is_taken = |prefix: &str| {
             ["kubernetes.io", "k8s.io", "karpenter.sh", "anneal.dev"]
@@ -110,7 +112,11 @@ fn labels(labels: &BTreeMap<String, String>, faults: &mut Faults) {
                 .any(|taken| prefix == *taken || prefix.ends_with(&format!(".{taken}")))
         };
         if !is_word(name) || prefix.is_some_and(|prefix| parse_object_name(prefix).is_err()) {
-            faults.add(&field, format!("`{key}` is not a label"), "write it as `team` or `example.com/team`");
+            faults.add(
+                &field,
+                format!("`{key}` is not a label"),
+                "write it as `team` or `example.com/team`",
+            );
         } else if prefix.is_some_and(is_taken) {
             let message = format!("`{key}` is set by Kubernetes, Karpenter or Anneal alone");
             faults.add(&field, message, "use a prefix of your own");

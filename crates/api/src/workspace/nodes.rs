@@ -151,6 +151,9 @@ pub struct NodeUse {
     /// The node's instance type, where the node tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_type: Option<String>,
+    /// GPUs of the node, where it was made for this run; else those of the pod.
+    #[serde(default)]
+    pub gpus: u32,
     /// When the pod was made: GPUs are asked for from here on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Time>,

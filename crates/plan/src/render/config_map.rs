@@ -44,6 +44,10 @@ fn for_trainer(context: &Context<'_>) -> FineTuneWorkspace {
     }
     spec.data.pull_secret = None;
     if let Some(compute) = &mut spec.compute {
+        // What it asks for is all that the trainer has to know of its nodes.
+        if compute.nodes.take().is_some() {
+            compute.gpus = Some(context.workspace.compute.gpus);
+        }
         compute.queue_name = None;
         compute.priority_class_name = None;
         compute.node_selector.clear();

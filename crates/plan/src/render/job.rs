@@ -10,8 +10,9 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Context, pod};
-use crate::names::{self, QUEUE, Role, label};
+use super::{Context, pod, pool};
+use crate::names::{self, PROVISIONER, QUEUE, Role, label};
+use crate::nodes::word;
 use crate::seen::{JobState, state};
 
 /// The Job of a role. `number` counts the training Jobs before it.
@@ -25,6 +26,10 @@ pub(super) fn job(context: &Context<'_>, role: Role, number: u32, suspend: bool)
     let queue = context.workspace.compute.queue_name.clone().filter(|_| role == Role::Train);
     if let (Some(queue), Some(labels)) = (queue, &mut metadata.labels) {
         labels.insert(QUEUE.to_owned(), queue);
+    }
+    let placement = context.placement.filter(|_| role == Role::Train);
+    if let (Some(placement), Some(labels)) = (placement, &mut metadata.labels) {
+        labels.insert(PROVISIONER.to_owned(), word(placement.provisioner).to_owned());
     }
     let deadline = limits.deadline.filter(|_| role == Role::Train);
     let deadline = deadline.map(|time| (time.as_secs() as i64 - spent(context, number)).max(1));
@@ -40,6 +45,7 @@ pub(super) fn job(context: &Context<'_>, role: Role, number: u32, suspend: bool)
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(run.labels(Some(role))),
+                    annotations: placement.and_then(pool::annotations),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod::pod(context, role, number)),

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Context, config_map, hub};
+use super::{Context, config_map, hub, pool};
 use crate::end::{self, Again};
 use crate::names::{self, Role};
 use crate::seen::{JobState, state};
@@ -43,7 +43,7 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
     let compute = &workspace.compute;
     let (volumes, mounts) = volumes(context).into_iter().unzip();
     let trains = role == Role::Train;
-    PodSpec {
+    let mut pod = PodSpec {
         restart_policy: Some("Never".to_owned()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -83,7 +83,11 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
         }],
         volumes: Some(volumes),
         ..PodSpec::default()
+    };
+    if let Some(placement) = context.placement.filter(|_| trains) {
+        pool::put(&mut pod, placement, &context.run.pool());
     }
+    pod
 }
 
 /// The trainer answers `/healthz` with an error when it has made no step for too long. The operator has
@@ -179,8 +183,11 @@ fn told(job: &Job) -> Option<u32> {
 /// What the user states, both as request and as limit; else what preflight estimated, as a request.
 fn resources(context: &Context<'_>, role: Role) -> ResourceRequirements {
     const LEAST: u64 = 1 << 30;
+    // On a GPU the estimate is of the GPU's memory: the weights pass through the machine's.
+    const MOST_BESIDE_A_GPU: u64 = 8 << 30;
     let compute = &context.workspace.compute;
-    let estimate = context.resolved().map(|found| found.memory);
+    let most = if context.placement.is_some() { MOST_BESIDE_A_GPU } else { u64::MAX };
+    let estimate = context.resolved().map(|found| found.memory.min(most));
     let bytes = |bytes: u64| Quantity(bytes.to_string());
     let mut requests = BTreeMap::from([
         ("cpu".to_owned(), Quantity(compute.threads.map_or("500m".to_owned(), |n| n.to_string()))),

@@ -7,13 +7,17 @@ use api::{FineTuneWorkspace, Termination, TrainerStatus};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use plan::{Object, Observed, Obstacle, RegistryAnswer, SecretState, Settings, plan};
+use plan::{
+    Catalogue, ClusterFacts, NodeFacts, Object, Observed, Obstacle, Pool, RegistryAnswer,
+    SecretState, Settings, plan,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// `observed.yaml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "a table of what may hold")]
 pub(crate) struct Situation {
     /// Stands before the present one: its plan's status is the workspace's.
     pub(crate) before: Option<Box<Self>>,
@@ -29,6 +33,15 @@ pub(crate) struct Situation {
     pub(crate) refusal: Option<String>,
     pub(crate) trainer: Option<TrainerStatus>,
     pub(crate) registry: RegistryAnswer,
+    /// What nodes could be made with.
+    pub(crate) cluster: ClusterFacts,
+    /// What was made for the nodes is there.
+    pub(crate) pooled: bool,
+    /// The workspace is being deleted, and has our finalizer.
+    pub(crate) deleted: bool,
+    /// Minutes after which each node was made; `null` of one that is gone.
+    pub(crate) nodes: BTreeMap<String, Option<i64>>,
+    pub(crate) gpu_nodes: Option<Vec<NodeFacts>>,
     /// Why an object could not be applied.
     pub(crate) obstacle: Option<(Reason, String)>,
 }
@@ -60,6 +73,10 @@ pub(crate) struct PodNow {
     pub(crate) report: Option<Termination>,
     /// A termination message that is no report.
     pub(crate) log: Option<String>,
+    /// Its node.
+    pub(crate) node: Option<String>,
+    /// It was evicted, as when its node is taken away.
+    pub(crate) disrupted: bool,
     /// The scheduler's word.
     pub(crate) unschedulable: Option<String>,
     /// Reason and message of the waiting container.
@@ -84,7 +101,13 @@ pub(crate) fn stage(
     if now.edited {
         workspace.metadata.generation = Some(2);
     }
+    if now.pooled || now.deleted {
+        workspace.metadata.finalizers = Some(vec![plan::names::FINALIZER.to_owned()]);
+    }
     let observed = observed(&workspace, now);
+    if now.deleted {
+        workspace.metadata.deletion_timestamp = Some(observed.now.clone());
+    }
     (workspace, observed)
 }
 
@@ -106,7 +129,13 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         trainer: None,
         registry: RegistryAnswer::NotAsked,
         obstacle: None,
+        cluster: ClusterFacts::default(),
+        pools: Vec::new(),
+        nodes: BTreeMap::new(),
+        gpu_nodes: None,
+        catalogue: Catalogue::built_in(),
     };
+    observed.cluster = now.cluster.clone();
     // The Jobs are those that the operator itself would have made.
     let mut unsuspended = workspace.clone();
     unsuspended.spec.suspend = false;
@@ -126,6 +155,34 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         observed.jobs.extend(there.jobs);
         observed.config_maps.extend(there.config_maps);
     }
+    if now.pooled {
+        // What is there was made while the pod was awaited.
+        let mut earlier = unsuspended.clone();
+        earlier.metadata.finalizers = None;
+        let mut there = observed.clone();
+        let last = there.jobs.last_mut().unwrap();
+        last.status = None;
+        last.spec.as_mut().unwrap().suspend = Some(false);
+        observed.pools.extend(plan(&earlier, &there).apply.into_iter().filter_map(|object| {
+            match object {
+                Object::Pool(pool) => Some(Pool::clone(&pool)),
+                Object::Job(_) | Object::ConfigMap(_) => None,
+            }
+        }));
+    }
+    for (name, made) in &now.nodes {
+        let made = made.map(|minutes| NodeFacts {
+            name: name.clone(),
+            created: Some(Time(start.0 + k8s_openapi::jiff::SignedDuration::from_mins(minutes))),
+            labels: BTreeMap::from([
+                ("node.kubernetes.io/instance-type".to_owned(), "gpu-1x".to_owned()),
+                (plan::names::POOL.to_owned(), "a".to_owned()),
+            ]),
+            gpus: 1,
+        });
+        observed.nodes.insert(name.clone(), made);
+    }
+    observed.gpu_nodes.clone_from(&now.gpu_nodes);
     observed.secrets.clone_from(&now.secrets);
     observed.refusal.clone_from(&now.refusal);
     observed.trainer.clone_from(&now.trainer);
@@ -141,6 +198,7 @@ fn add(observed: &mut Observed, workspace: &FineTuneWorkspace, now: &JobNow) {
     for object in plan(workspace, observed).apply {
         match object {
             Object::ConfigMap(map) => observed.config_maps.push(ConfigMap::clone(&map)),
+            Object::Pool(_) => {}
             Object::Job(job) => {
                 let uid = format!("uid-{}", observed.jobs.len());
                 let name = job.metadata.name.clone().unwrap();
@@ -207,7 +265,18 @@ fn make_pod(name: &str, owner: &str, now: &PodNow) -> Pod {
         status["conditions"] =
             json!([{"type": "PodScheduled", "status": "False", "message": message}]);
     }
+    if now.disrupted {
+        status["conditions"] = json!([{"type": "DisruptionTarget", "status": "True"}]);
+    }
+    if now.node.is_some() {
+        let soon = "2026-11-24T12:01:00Z";
+        let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        conditions
+            .push(json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": soon}));
+        status["conditions"] = json!(conditions);
+    }
     serde_json::from_value(json!({
+        "spec": {"nodeName": now.node, "containers": []},
         "metadata": {"name": name, "creationTimestamp": START, "ownerReferences":
             [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": owner}]},
         "status": status,
@@ -219,6 +288,10 @@ fn make_pod(name: &str, owner: &str, now: &PodNow) -> Pod {
 pub(crate) fn put(observed: &mut Observed, object: Object) {
     match object {
         Object::ConfigMap(map) => observed.config_maps.push(*map),
+        Object::Pool(pool) => {
+            observed.pools.retain(|old| old.metadata.name != pool.metadata.name);
+            observed.pools.push(*pool);
+        }
         Object::Job(mut job) => {
             let name = job.metadata.name.clone();
             let old = observed.jobs.iter().find(|old| old.metadata.name == name).cloned();
