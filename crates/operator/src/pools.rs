@@ -17,7 +17,7 @@ const KARPENTER: &str = "karpenter.sh";
 
 /// A kind that nodes are made with.
 struct Kind {
-    kind: &'static str,
+    name: &'static str,
     plural: &'static str,
     group: &'static str,
     version: &'static str,
@@ -26,21 +26,21 @@ struct Kind {
 
 const KINDS: [Kind; 3] = [
     Kind {
-        kind: "NodePool",
+        name: "NodePool",
         plural: "nodepools",
         group: KARPENTER,
         version: "v1",
         of_cluster: true,
     },
     Kind {
-        kind: "ComputeClass",
+        name: "ComputeClass",
         plural: "computeclasses",
         group: "cloud.google.com",
         version: "v1",
         of_cluster: true,
     },
     Kind {
-        kind: "ResourceClaimTemplate",
+        name: "ResourceClaimTemplate",
         plural: "resourceclaimtemplates",
         group: "resource.k8s.io",
         version: "v1",
@@ -50,7 +50,7 @@ const KINDS: [Kind; 3] = [
 
 impl Kind {
     fn is_served(&self, facts: &ClusterFacts) -> bool {
-        match self.kind {
+        match self.name {
             "NodePool" => facts.node_pools,
             "ComputeClass" => facts.compute_classes,
             _ => facts.resource_claims,
@@ -58,12 +58,12 @@ impl Kind {
     }
 
     fn api(&self, client: &Client, namespace: &str) -> Api<DynamicObject> {
-        let Self { kind, plural, group, version, of_cluster } = *self;
+        let Self { name, plural, group, version, of_cluster } = *self;
         let resource = ApiResource {
             group: group.to_owned(),
             version: version.to_owned(),
             api_version: format!("{group}/{version}"),
-            kind: kind.to_owned(),
+            kind: name.to_owned(),
             plural: plural.to_owned(),
         };
         if of_cluster {
@@ -76,7 +76,7 @@ impl Kind {
 
 /// How a kind is reached; `None` of one that is none of these.
 pub(crate) fn api(client: &Client, kind: &str, namespace: &str) -> Option<Api<DynamicObject>> {
-    KINDS.iter().find(|one| one.kind == kind).map(|one| one.api(client, namespace))
+    KINDS.iter().find(|one| one.name == kind).map(|one| one.api(client, namespace))
 }
 
 /// What the cluster serves, asked for now and then.
@@ -142,8 +142,9 @@ pub(crate) async fn list(
         let all = kind.api(client, namespace).list(&ListParams::default().labels(labels)).await;
         match all {
             Ok(all) => found.extend(all.items.into_iter().map(|object| pool(kind, object))),
-            // The definition is gone, and with it what it defined.
-            Err(kube::Error::Api(error)) if error.code == 404 => {}
+            // The definition is gone, and with it what it defined; or this operator may not look beyond
+            // its namespace, and is refused when it applies something.
+            Err(kube::Error::Api(error)) if error.code == 404 || error.code == 403 => {}
             Err(error) => return Err(error),
         }
     }
@@ -154,7 +155,7 @@ fn pool(kind: &Kind, mut object: DynamicObject) -> Pool {
     object.metadata.managed_fields = None;
     Pool {
         api_version: format!("{}/{}", kind.group, kind.version),
-        kind: kind.kind.to_owned(),
+        kind: kind.name.to_owned(),
         metadata: object.metadata,
         spec: object.data.get_mut("spec").map(serde_json::Value::take).unwrap_or_default(),
     }

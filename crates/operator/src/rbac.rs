@@ -95,8 +95,10 @@ fn documents(namespace: Option<&str>) -> Vec<Value> {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own});
     let mut documents = vec![account];
     documents.extend(workspaces);
-    let nodes = json!({"name": format!("{MANAGER}-nodes")});
-    documents.extend(role("ClusterRole", &nodes, node_rules()));
+    if namespace.is_none() {
+        let nodes = json!({"name": format!("{MANAGER}-nodes")});
+        documents.extend(role("ClusterRole", &nodes, node_rules()));
+    }
     documents.extend(role("Role", &own, own_rules()));
     documents
 }

@@ -16,7 +16,7 @@ fn resolved() -> Termination {
         training_tokens: 81_000,
         memory: 1 << 31,
         seconds: 240,
-        base_model: None,
+        ..Resolved::default()
     };
     Termination { resolved: Some(resolved), ..Termination::default() }
 }
