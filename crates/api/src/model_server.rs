@@ -90,6 +90,11 @@ pub struct ModelServerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
 
+    /// Format of the linear layers' matrices where it differs from `precision`: `Int8`, a quarter of the
+    /// memory of `FP32`, each row with a factor of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+
     /// Pods that answer. 1 when unset. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1000))]
@@ -161,6 +166,12 @@ pub enum Engine {
     Anneal,
     /// vLLM's image, with its own loading and unloading of adapters. In a cluster only.
     VLLM,
+}
+
+/// Format of matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Weights {
+    Int8,
 }
 
 /// Lets the number of pods follow the load.

@@ -54,6 +54,40 @@ void low_rank_rows(const T* x, int64_t x_stride, T* y, int64_t y_stride, const v
     }
 }
 
+// Rows of an int8 matrix that are turned to fp32 together.
+constexpr int64_t GROUP = 4;
+
+// y[m][o] = scales[o]·Σ x[m][i]·q[o][i]. Each row of the matrix is read and turned to fp32 once for all rows of x.
+template <typename T>
+void int8_rows(const T* x, int64_t x_stride, const int8_t* q, const float* scales, T* y, int64_t rows, int64_t inputs,
+               int64_t outputs) {
+    std::vector<float> all(static_cast<size_t>(rows * inputs));
+    float* xs = all.data();
+    for (int64_t m = 0; m < rows; ++m)
+        for (int64_t i = 0; i < inputs; ++i) xs[m * inputs + i] = load(x[m * x_stride + i]);
+#pragma omp parallel
+    {
+        std::vector<float> room(static_cast<size_t>(GROUP * inputs));
+        float* w = room.data();
+#pragma omp for schedule(static)
+        for (int64_t o = 0; o < outputs; o += GROUP) {
+            const int64_t count = outputs - o < GROUP ? outputs - o : GROUP;
+            for (int64_t i = 0; i < count * inputs; ++i) w[i] = static_cast<float>(q[o * inputs + i]);
+            for (int64_t m = 0; m < rows; ++m)
+                for (int64_t g = 0; g < count; ++g)
+                    store(y + m * outputs + o + g, scales[o + g] * dot(w + g * inputs, xs + m * inputs, inputs));
+        }
+    }
+}
+
+// y[r] = scales[r]·q[r].
+template <typename T>
+void int8_whole(const int8_t* q, const float* scales, T* y, int64_t rows, int64_t n) {
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = 0; i < n; ++i) store(y + r * n + i, scales[r] * static_cast<float>(q[r * n + i]));
+}
+
 // Keys lie as `[block, group, dim, BLOCK]`, values as `[block, group, BLOCK, dim]`; places[i] is
 // block·BLOCK + offset.
 template <typename T>
@@ -149,6 +183,25 @@ void NAME(low_rank)(int kind, const void* x, int64_t x_stride, void* y, int64_t 
     else
         low_rank_rows(static_cast<const bf16*>(x), x_stride, static_cast<bf16*>(y), y_stride, a, b, ranks, at, rows,
                       inputs, outputs);
+}
+
+void NAME(int8_product)(int kind, const void* x, int64_t x_stride, const void* q, const void* scales, void* y,
+                        int64_t rows, int64_t inputs, int64_t outputs) {
+    const int8_t* matrix = static_cast<const int8_t*>(q);
+    const float* factors = static_cast<const float*>(scales);
+    if (kind == 0)
+        int8_rows(static_cast<const float*>(x), x_stride, matrix, factors, static_cast<float*>(y), rows, inputs, outputs);
+    else
+        int8_rows(static_cast<const bf16*>(x), x_stride, matrix, factors, static_cast<bf16*>(y), rows, inputs, outputs);
+}
+
+void NAME(int8_dense)(int kind, const void* q, const void* scales, void* y, int64_t rows, int64_t n) {
+    const int8_t* matrix = static_cast<const int8_t*>(q);
+    const float* factors = static_cast<const float*>(scales);
+    if (kind == 0)
+        int8_whole(matrix, factors, static_cast<float*>(y), rows, n);
+    else
+        int8_whole(matrix, factors, static_cast<bf16*>(y), rows, n);
 }
 
 void NAME(paged_store)(int kind, const void* k, const void* v, int64_t k_stride, int64_t v_stride, void* keys,

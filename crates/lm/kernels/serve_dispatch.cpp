@@ -5,6 +5,12 @@
 KERNEL(low_rank,
        (int kind, const void* x, int64_t x_stride, void* y, int64_t y_stride, const void* const* a, const void* const* b, const int64_t* ranks, const int64_t* at, int64_t rows, int64_t inputs, int64_t outputs),
        (kind, x, x_stride, y, y_stride, a, b, ranks, at, rows, inputs, outputs))
+KERNEL(int8_product,
+       (int kind, const void* x, int64_t x_stride, const void* q, const void* scales, void* y, int64_t rows, int64_t inputs, int64_t outputs),
+       (kind, x, x_stride, q, scales, y, rows, inputs, outputs))
+KERNEL(int8_dense,
+       (int kind, const void* q, const void* scales, void* y, int64_t rows, int64_t n),
+       (kind, q, scales, y, rows, n))
 KERNEL(paged_store,
        (int kind, const void* k, const void* v, int64_t k_stride, int64_t v_stride, void* keys, void* values, const int64_t* places, int64_t rows, int64_t groups, int64_t dim),
        (kind, k, v, k_stride, v_stride, keys, values, places, rows, groups, dim))

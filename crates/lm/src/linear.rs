@@ -44,8 +44,13 @@ impl Linear {
         let y = if tape.skips_last_sum() {
             x.tensor().shallow_clone()
         } else {
-            let kind = x.tensor().kind();
-            let sum = x.tensor().addmm(h.tensor(), &self.weight.value(kind).tr());
+            let sum = match &self.weight {
+                Weight::Int8 { .. } => x.tensor() + self.weight.product(h.tensor(), None),
+                Weight::Frozen(_) | Weight::Trained(_) => {
+                    let kind = x.tensor().kind();
+                    x.tensor().addmm(h.tensor(), &self.weight.value(kind).tr())
+                }
+            };
             tape.routed(&self.name, h.tensor(), parts.add_low_rank(0, sum))
         };
         if !tape.records() || (x.slot().is_none() && !parts.wanted()) {
@@ -104,7 +109,7 @@ pub fn together<'m, const N: usize>(
     let parts = Parts::new(tape, linears.to_vec(), x);
     let mut index = 0;
     let ys = linears.map(|linear| {
-        let y = x.tensor().linear(&linear.weight.value(kind), linear.bias(kind));
+        let y = linear.weight.product(x.tensor(), linear.bias(kind));
         index += 1;
         tape.routed(&linear.name, x.tensor(), parts.add_low_rank(index - 1, y))
     });

@@ -8,7 +8,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::kernels::supports;
 
@@ -18,6 +18,8 @@ pub(crate) const BLOCK: i64 = 32;
 #[rustfmt::skip]
 unsafe extern "C" {
     fn anneal_low_rank(kind: c_int, x: *const c_void, x_stride: i64, y: *mut c_void, y_stride: i64, a: *const *const c_void, b: *const *const c_void, ranks: *const i64, at: *const i64, rows: i64, inputs: i64, outputs: i64);
+    fn anneal_int8_product(kind: c_int, x: *const c_void, x_stride: i64, q: *const c_void, scales: *const c_void, y: *mut c_void, rows: i64, inputs: i64, outputs: i64);
+    fn anneal_int8_dense(kind: c_int, q: *const c_void, scales: *const c_void, y: *mut c_void, rows: i64, n: i64);
     fn anneal_paged_store(kind: c_int, k: *const c_void, v: *const c_void, k_stride: i64, v_stride: i64, keys: *mut c_void, values: *mut c_void, places: *const i64, rows: i64, groups: i64, dim: i64);
     fn anneal_paged_attention(kind: c_int, q: *const c_void, q_stride: i64, y: *mut c_void, y_stride: i64, keys: *const c_void, values: *const c_void, tables: *const *const i64, firsts: *const i64, lasts: *const i64, at: *const i64, rows: i64, heads: i64, groups: i64, dim: i64, scale: f32);
 }
@@ -60,6 +62,50 @@ pub(crate) fn low_rank(x: &Tensor, y: &Tensor, rows: &[LowRankRow<'_>]) {
             outputs,
         );
     }
+}
+
+/// `x·(scales·q)ᵀ`, with an int8 matrix `q [outputs, inputs]` and a factor for each of its rows.
+pub(crate) fn int8_product(x: &Tensor, q: &Tensor, scales: &Tensor) -> Tensor {
+    let ((rows, inputs), outputs) = (matrix(x), int8(q, scales, x.size()[1]));
+    let y = Tensor::empty([rows, outputs], (x.kind(), x.device()));
+    // SAFETY: `x` has rows of `inputs` elements, `q` is dense `[outputs, inputs]` with as many factors, and
+    // `y` is dense `[rows, outputs]`.
+    unsafe {
+        anneal_int8_product(
+            kind(x),
+            x.data_ptr(),
+            x.stride()[0],
+            q.data_ptr(),
+            scales.data_ptr(),
+            y.data_ptr(),
+            rows,
+            inputs,
+            outputs,
+        );
+    }
+    y
+}
+
+/// `scales·q` in the number format `format`.
+pub(crate) fn int8_dense(q: &Tensor, scales: &Tensor, format: Kind) -> Tensor {
+    let inputs = q.size()[1];
+    let outputs = int8(q, scales, inputs);
+    let y = Tensor::empty([outputs, inputs], (format, q.device()));
+    // SAFETY: `q` and `y` are dense `[outputs, inputs]`, and there are as many factors as rows.
+    unsafe {
+        anneal_int8_dense(kind(&y), q.data_ptr(), scales.data_ptr(), y.data_ptr(), outputs, inputs);
+    }
+    y
+}
+
+/// Checks an int8 matrix for the kernels; its rows.
+fn int8(q: &Tensor, scales: &Tensor, inputs: i64) -> i64 {
+    let outputs = q.size()[0];
+    assert_eq!((q.size(), q.kind()), (vec![outputs, inputs], Kind::Int8));
+    assert_eq!((scales.size(), scales.kind()), (vec![outputs], Kind::Float));
+    assert!(q.is_contiguous() && scales.is_contiguous());
+    assert!(q.device() == Device::Cpu && scales.device() == Device::Cpu);
+    outputs
 }
 
 /// Writes keys and values of each row to its place in a pool.

@@ -1,4 +1,4 @@
-//! Measures the engine: `bench_serve MODEL fp32|bf16 CONCURRENT ADAPTERS PROMPT ANSWER RANK`, one line of JSON.
+//! Measures the engine: `bench_serve MODEL fp32|bf16|int8 CONCURRENT ADAPTERS PROMPT ANSWER RANK`, one line of JSON.
 //!
 //! Every request has a prompt of its own; with adapters, request `i` names adapter `i mod ADAPTERS`, which
 //! are random ones on all linear layers. A first round warms up and is not counted.
@@ -33,14 +33,14 @@ struct Load {
 fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, precision, numbers @ ..] = arguments.as_slice() else {
-        return Err("MODEL fp32|bf16 CONCURRENT ADAPTERS PROMPT ANSWER RANK".into());
+        return Err("MODEL fp32|bf16|int8 CONCURRENT ADAPTERS PROMPT ANSWER RANK".into());
     };
     let numbers: Vec<usize> = numbers.iter().map(|n| n.parse()).collect::<Result<_, _>>()?;
     let [requests, adapters, prompt, answer, rank] = numbers.try_into().map_err(|_| "numbers")?;
     let kind = if precision == "bf16" { Kind::BFloat16 } else { Kind::Float };
     let device = Device::cuda_if_available();
-    let options =
-        EngineOptions { kind, device, adapter_bytes: 8 << 30, ..EngineOptions::default() };
+    let (int8, adapter_bytes) = (precision == "int8", 8 << 30);
+    let options = EngineOptions { kind, int8, device, adapter_bytes, ..EngineOptions::default() };
     let files = ModelFiles::open(Path::new(model))?;
     let engine = Engine::start(files, options, Arc::new(Metrics::new("bench")?))?;
     let folder = std::env::temp_dir().join(format!("anneal-bench-{}", std::process::id()));

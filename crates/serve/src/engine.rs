@@ -22,7 +22,10 @@ use crate::metrics::Metrics;
 /// How the engine is set up.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
+    /// Number format of activations, and of weights that are not rounded.
     pub kind: Kind,
+    /// Holds the matrices of the linear layers as int8.
+    pub int8: bool,
     pub device: Device,
     /// Bytes of the key-value cache, allocated at the start.
     pub cache_bytes: u64,
@@ -43,6 +46,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             kind: Kind::Float,
+            int8: false,
             device: Device::Cpu,
             cache_bytes: 1 << 30,
             adapter_bytes: 1 << 30,

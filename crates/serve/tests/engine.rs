@@ -93,6 +93,23 @@ fn mixed_requests_are_answered_as_if_each_was_alone() {
 }
 
 #[test]
+fn with_int8_weights_a_mixed_batch_answers_as_each_alone() {
+    let bench = Bench::new();
+    let folder = bench.adapter("a", 4, 1);
+    let (engine, _) = engine(&bench, EngineOptions { int8: true, ..small() });
+    let adapter = Adapter::open(&folder, &engine.requirements()).unwrap();
+    let revisions = [0, engine.offer(adapter, folder)];
+    let jobs: Vec<_> =
+        (0..6).map(|index| (revisions[index % 2], prompt(index as u32, 30))).collect();
+    let one = |(revision, prompt): &(u64, Vec<u32>)| submission(prompt.clone(), *revision, 20);
+    let mut mixed = engine.submit(jobs.iter().map(one).collect()).unwrap();
+    for (job, mixed) in jobs.iter().zip(&mut mixed) {
+        let alone = read(&mut engine.submit(vec![one(job)]).unwrap()[0]).0;
+        assert_eq!((read(mixed).0, alone.len()), (alone, 20));
+    }
+}
+
+#[test]
 fn a_full_cache_changes_no_answer() {
     let bench = Bench::new();
     // Six blocks: two sequences of these do not fit to their end.

@@ -53,6 +53,9 @@ pub(crate) struct ServeArgs {
     /// Number format of weights and activations
     #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32)]
     pub(crate) precision: PrecisionArg,
+    /// Hold the matrices of the linear layers as int8: a quarter of the memory of fp32, answers nearly the same
+    #[arg(long)]
+    pub(crate) int8: bool,
     /// Memory for keys and values, taken at the start
     #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
     pub(crate) cache_memory: u64,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use api::model_server::ServingLimits;
+use api::model_server::{ServingLimits, Weights};
 use serde_json::json;
 use serve::adapters::AdapterOptions;
 use serve::adapters::declared::Declaration;
@@ -21,7 +21,7 @@ use crate::{say, server_file, sources};
 
 /// Serves until the process is told to end.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let Wanted { model, name, adapters, precision, limits } = wanted(args)?;
+    let Wanted { model, name, adapters, precision, int8, limits } = wanted(args)?;
     // Only digests of images are comparable; a commit of a hub names no image.
     let base_digest = model.digest.filter(|digest| digest.starts_with("sha256:"));
     let options = ServeOptions {
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         model: model.path,
         name,
         base_digest,
-        engine: engine(args, precision, &limits),
+        engine: EngineOptions { int8, ..engine(args, precision, &limits) },
         adapters: AdapterOptions {
             file: adapters,
             cache: sources::cache()?.join("adapters"),
@@ -53,6 +53,7 @@ struct Wanted {
     name: String,
     adapters: Option<Declaration>,
     precision: PrecisionArg,
+    int8: bool,
     limits: ServingLimits,
 }
 
@@ -65,6 +66,7 @@ fn wanted(args: &ServeArgs) -> Result<Wanted, Failure> {
             name: server_file::base_name(&server),
             adapters: Some(Declaration { path: file.clone(), read: server_file::declared }),
             precision: server.spec.precision.map_or(args.precision, PrecisionArg::from),
+            int8: args.int8 || server.spec.weights == Some(Weights::Int8),
             limits: server.spec.limits.unwrap_or_default(),
         });
     }
@@ -74,6 +76,7 @@ fn wanted(args: &ServeArgs) -> Result<Wanted, Failure> {
         name: args.name.clone().unwrap_or_else(|| short(model)),
         adapters: args.adapters.clone().map(Declaration::from),
         precision: args.precision,
+        int8: args.int8,
         limits: ServingLimits::default(),
     })
 }
@@ -85,6 +88,7 @@ fn engine(args: &ServeArgs, precision: PrecisionArg, limits: &ServingLimits) -> 
     };
     EngineOptions {
         kind: kind(precision),
+        int8: false,
         device: Device::cuda_if_available(),
         cache_bytes: bytes(&limits.cache_memory, args.cache_memory),
         adapter_bytes: bytes(&limits.adapter_memory, args.adapter_memory),

@@ -27,6 +27,16 @@ impl Model {
         self.logits_with(&Tape::infer_with(&routes.select(wanted)), &chosen)
     }
 
+    /// Rounds the matrices of the linear layers to int8, each row with a factor of its own. Embeddings, and a
+    /// head that shares their matrix, stay as they are.
+    pub fn round_to_int8(&mut self) {
+        for module in self.modules() {
+            if let Module::Linear(linear) = module {
+                linear.weight.round_to_int8();
+            }
+        }
+    }
+
     /// Names and shapes of the linear layers, which adapters are held against.
     pub fn linear_shapes(&mut self) -> LinearShapes {
         let mut shapes = LinearShapes::new();

@@ -78,6 +78,9 @@ impl Runner {
         let options = &setup.options;
         let (kind, device) = (options.kind, options.device);
         let mut model = Model::load(&setup.files, LoadOptions { kind, device })?;
+        if options.int8 {
+            model.round_to_int8();
+        }
         let paged = PagedCache::new(model.config(), kind, device, options.cache_bytes)?;
         let limits = Limits {
             sequences: options.sequences,

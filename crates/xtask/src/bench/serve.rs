@@ -32,7 +32,7 @@ pub(crate) struct Serve {
     /// Rank of the adapters, which are on all linear layers
     #[arg(long, default_value_t = 16)]
     rank: u32,
-    /// Number format of weights and activations: fp32 or bf16
+    /// Number format of weights and activations: fp32, bf16, or int8 (weights alone, and without peers)
     #[arg(long, default_value = "fp32")]
     precision: String,
     /// Folder of the base model; by default SmolLM2, converted for the peer the first time
@@ -53,7 +53,11 @@ struct Sides {
 
 impl Serve {
     pub(crate) fn run(&self) -> Result<()> {
-        let peers = if self.alone { None } else { Some((peer::python()?, peer::llama()?)) };
+        let peers = if self.alone || self.precision == "int8" {
+            None
+        } else {
+            Some((peer::python()?, peer::llama()?))
+        };
         let model = match (&self.model, &peers) {
             (Some(model), _) => model.clone(),
             (None, Some((python, _))) => converted(python)?,
