@@ -11,6 +11,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, WatchStreamExt as _, controller, reflector, watcher};
 use kube::{Api, Client, CustomResourceExt as _, Resource, ResourceExt as _};
 use plan::{Settings, names};
@@ -51,7 +52,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let (config_maps, map_changes) =
         watched::<ConfigMap>(&client, &options, kept::without_managers);
     let changes = watcher(all, watcher::Config::default().page_size(kept::PAGE))
-        .default_backoff()
+        .backoff(Pauses::default())
         .modify(kept::without_managers)
         .reflect(writer)
         .touched_objects();
@@ -188,11 +189,36 @@ where
     let ours = format!("{key}={value},{}", names::WORKSPACE);
     let config = watcher::Config::default().labels(&ours).page_size(kept::PAGE);
     let stream = watcher(api::<K>(client, options.namespace.as_deref()), config)
-        .default_backoff()
+        .backoff(Pauses::default())
         .modify(keep)
         .reflect(writer)
         .touched_objects();
     (reader, steady(stream))
+}
+
+/// Pauses of a watch that has failed: twice as long each time, up to 5 s. The library's grow up to 30 s, and
+/// a GPU that idles until the API server is heard again costs more than a request every few seconds.
+#[derive(Debug, Default)]
+struct Pauses {
+    failures: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        const FIRST: Duration = Duration::from_millis(800);
+        const LONGEST: Duration = Duration::from_secs(5);
+        let pause = FIRST.saturating_mul(1 << self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        Some(pause.min(LONGEST))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
 }
 
 /// A watch without its errors. It begins anew by itself, after a while; the controller would hold up all

@@ -9,6 +9,7 @@ use crate::end;
 use crate::observed::Observed;
 use crate::phase::Phase;
 use crate::seen::{self, JobState, Seen, state};
+use crate::stall;
 
 /// How many are remembered: those of a run that is preempted for weeks would fill the status.
 const MOST: usize = 50;
@@ -75,6 +76,9 @@ fn of_pod(pod: &Pod) -> Attempt {
 fn of_job(pod: &str, phase: &Phase, seen: &Seen<'_>) -> (String, Option<String>) {
     let job = job_of(pod, seen);
     let gone = || "the pod is gone, and left no word".to_owned();
+    if let Some(stalled) = job.and_then(stall::word) {
+        return (Reason::TrainerStalled.to_string(), Some(stalled));
+    }
     match (job.map(state), phase) {
         (_, Phase::Suspended) | (Some(JobState::Suspended), _) => (SUSPENDED.to_owned(), None),
         (_, Phase::Failed { end } | Phase::Retrying { after: end } | Phase::Ending { end }) => {

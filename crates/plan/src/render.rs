@@ -95,7 +95,7 @@ pub(crate) fn render(context: &Context<'_>, phase: &Phase) -> Vec<Object> {
         }
         Phase::Ending { .. } => {
             objects.extend(running(context).map(|mut job| {
-                stall::mark(&mut job);
+                stall::mark(&mut job, context.workspace.limits.stall);
                 Object::Job(Box::new(job))
             }));
         }

@@ -27,13 +27,18 @@ pub(crate) fn stalls(workspace: &Workspace, observed: &Observed) -> bool {
 
 /// Whether the Job is being ended, or has been, for showing no sign of work.
 pub(crate) fn is_marked(job: &Job) -> bool {
-    job.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(STALLED))
+    word(job).is_some()
 }
 
-/// Ends the Job.
-pub(crate) fn mark(job: &mut Job) {
+/// What is told of an attempt of a Job that was marked. Its pod may be gone before the Job has failed.
+pub(crate) fn word(job: &Job) -> Option<String> {
+    job.metadata.annotations.as_ref()?.get(STALLED).map(|limit| message(limit))
+}
+
+/// Ends the Job, and notes the limit that it did not keep.
+pub(crate) fn mark(job: &mut Job, limit: Duration) {
     let annotations = job.metadata.annotations.get_or_insert_with(BTreeMap::new);
-    annotations.insert(STALLED.to_owned(), "true".to_owned());
+    annotations.insert(STALLED.to_owned(), text(limit));
     if let Some(spec) = &mut job.spec {
         spec.active_deadline_seconds = Some(1);
     }
@@ -43,13 +48,17 @@ pub(crate) fn mark(job: &mut Job) {
 pub(crate) fn end(limit: Duration) -> End {
     End {
         reason: Reason::TrainerStalled,
-        message: format!("the trainer showed no sign of work for {}", text(limit)),
+        message: message(&text(limit)),
         hint: Some(
             "see the pod's log; raise limits.stall if one step takes longer, then edit the workspace"
                 .to_owned(),
         ),
         again: Again::Unchanged,
     }
+}
+
+fn message(limit: &str) -> String {
+    format!("the trainer showed no sign of work for {limit}")
 }
 
 /// A length of time as the spec has it.

@@ -9,7 +9,7 @@ use kube::runtime::wait::Condition;
 use serde_json::{Value, json};
 
 use crate::Place;
-use crate::wait::until;
+use crate::wait::{PATIENCE, until};
 
 /// How a container ends.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,8 @@ impl Place {
     /// The name of the Job that ends so, once it is there.
     pub async fn job_name(&self, suffix: &str) -> Result<String> {
         let mut every = tokio::time::interval(std::time::Duration::from_millis(100));
-        for _ in 0..600 {
+        let start = std::time::Instant::now();
+        while start.elapsed() < PATIENCE {
             every.tick().await;
             let jobs = self.jobs.list(&ListParams::default()).await?;
             let names = jobs.items.into_iter().filter_map(|job| job.metadata.name);

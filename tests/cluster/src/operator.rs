@@ -144,7 +144,10 @@ impl Drop for Operator {
         if std::thread::panicking()
             && let Ok(log) = self.log()
         {
-            eprintln!("the operator's log:\n{log}");
+            // The libraries' lines are for whoever keeps the folder.
+            let own = log.lines().filter(|line| line.contains("\"target\":\"anneal_operator"));
+            let own: Vec<&str> = own.collect();
+            eprintln!("the operator's log:\n{}", own.join("\n"));
         }
         let _ = self.kill();
     }

@@ -9,8 +9,8 @@ use kube::Api;
 use kube::runtime::wait::{Condition, await_condition};
 use serde::de::DeserializeOwned;
 
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longest wait for anything; controllers that lost the API server come back after up to 30 s.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The object once a condition holds of it. A condition may also ask for its absence.
 pub async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>) -> Result<Option<K>>

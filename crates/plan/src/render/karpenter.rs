@@ -47,6 +47,12 @@ pub(super) fn node_pool(run: &Run<'_>, placement: &Placement<'_>, name: String) 
             "disruption": {
                 "consolidationPolicy": "WhenEmpty",
                 "consolidateAfter": format!("{}s", nodes.ttl_after_idle.as_secs()),
+                // A node with a pod stays until the run has ended. Not by `do-not-disrupt` on the pod: that
+                // would also keep it from being told when a Spot node is taken away.
+                "budgets": [
+                    {"nodes": "0", "reasons": ["Drifted", "Underutilized"]},
+                    {"nodes": "100%", "reasons": ["Empty"]},
+                ],
             },
         }),
         metadata: run.metadata_of_cluster(name),

@@ -97,14 +97,10 @@ pub(super) fn put(pod: &mut PodSpec, placement: &Placement<'_>, name: &str) {
 
 /// Annotations of the training pod.
 pub(super) fn annotations(placement: &Placement<'_>) -> Option<BTreeMap<String, String>> {
-    let annotation = match placement.provisioner {
-        Provisioner::Karpenter => "karpenter.sh/do-not-disrupt",
-        // The autoscaler leaves the node alone while the pod runs.
-        Provisioner::Gke => "cluster-autoscaler.kubernetes.io/safe-to-evict",
-        Provisioner::Existing | Provisioner::Dra => return None,
-    };
-    let value = placement.provisioner == Provisioner::Karpenter;
-    Some(BTreeMap::from([(annotation.to_owned(), value.to_string())]))
+    // The autoscaler leaves the node alone while the pod runs; Karpenter's pool says so itself.
+    let is_gke = placement.provisioner == Provisioner::Gke;
+    let annotation = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+    is_gke.then(|| BTreeMap::from([(annotation.to_owned(), "false".to_owned())]))
 }
 
 /// Adds a label that the node must have.

@@ -216,7 +216,7 @@ fn make_job(job: Job, uid: &str, now: &JobNow) -> Job {
     value["metadata"]["uid"] = json!(uid);
     value["spec"]["suspend"] = json!(now.state == "Suspended");
     if now.stalled {
-        value["metadata"]["annotations"] = json!({plan::names::STALLED: "true"});
+        value["metadata"]["annotations"] = json!({plan::names::STALLED: "30m"});
         value["spec"]["activeDeadlineSeconds"] = json!(1);
     }
     if let Some(deadline) = now.deadline {

@@ -69,10 +69,11 @@ impl Progress {
     /// Takes note of an event.
     pub(super) fn hear(&self, event: &Event) {
         let line = serde_json::to_string(event).unwrap_or_default();
-        tracing::info!(event = %line);
         let mut heard = self.lock();
         heard.at = Instant::now();
         heard.take(event);
+        // Who reads this and asks then is told at least as much.
+        tracing::info!(event = %line);
         if !matches!(event, Event::Progress { .. }) {
             heard.events.push_back(line);
             if heard.events.len() > MOST_EVENTS {
