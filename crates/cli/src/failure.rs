@@ -32,16 +32,7 @@ impl Failure {
 
     /// A failure with its chain of causes. Texts that repeat their cause are taken once.
     pub(crate) fn of(class: ExitClass, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !message.contains(&text) {
-                let _ = write!(message, ": {text}");
-            }
-            cause = error.source();
-        }
-        Self::new(class, message)
+        Self::new(class, oci::with_causes(error))
     }
 
     /// A mistake in the user's data or configuration.

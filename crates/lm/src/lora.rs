@@ -47,6 +47,20 @@ pub enum LoraBias {
 }
 
 impl LoraConfig {
+    /// An adapter on every linear layer but the head: `alpha` is twice the rank, and nothing else is set.
+    pub fn all_linear(rank: i64) -> Self {
+        Self {
+            rank,
+            alpha: 2.0 * rank as f64,
+            dropout: 0.0,
+            target_modules: vec!["all-linear".to_owned()],
+            exclude_modules: Vec::new(),
+            rslora: false,
+            bias: LoraBias::None,
+            modules_to_save: Vec::new(),
+        }
+    }
+
     pub fn scaling(&self) -> f64 {
         let rank = self.rank as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }

@@ -32,6 +32,20 @@ pub enum Error {
     Runtime { source: io::Error },
 }
 
+/// An error with its causes, each text once.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Kinds of trouble, by who can end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

@@ -35,7 +35,7 @@ mod tar_stream;
 pub mod untar;
 
 pub use digest::sha256;
-pub use error::{Class, Error};
+pub use error::{Class, Error, with_causes};
 pub use image::{Blob, Folder, Image, adapter_image, image_from_dirs};
 pub use options::{Event, Options};
 pub use program::{Execution, Placed, What, program_image};

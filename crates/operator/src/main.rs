@@ -5,6 +5,7 @@
 
 mod admin;
 mod apply;
+mod changes;
 mod context;
 mod counted;
 mod kept;

@@ -263,7 +263,7 @@ async fn ask_registry(
         Ok(Err(oci::Error::Registry(oci::registry::RegistryError::NotFound { .. }))) => {
             RegistryAnswer::Missing
         }
-        Ok(Err(error)) => RegistryAnswer::Unreachable(chain(&error)),
+        Ok(Err(error)) => RegistryAnswer::Unreachable(oci::with_causes(&error)),
         Err(error) => RegistryAnswer::Unreachable(error.to_string()),
     })
 }
@@ -288,15 +288,4 @@ async fn login(
     let bytes = config.map(|value| value.0.clone()).unwrap_or_default();
     let written = tokio::fs::write(folder.path().join("config.json"), bytes).await;
     Ok(written.map(|()| folder).map_err(failed))
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

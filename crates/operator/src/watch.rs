@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use api::FineTuneWorkspace;
+use futures::channel::mpsc::{self, UnboundedSender};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::utils::Backoff;
-use kube::runtime::{Controller, WatchStreamExt as _, controller, reflector, watcher};
+use kube::runtime::{Controller, controller, reflector, watcher};
 use kube::{Api, Client, CustomResourceExt as _, Resource, ResourceExt as _};
 use plan::{Settings, names};
 use serde::de::DeserializeOwned;
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::Options;
 use crate::admin::{self, Admin, Readiness};
 use crate::apply;
+use crate::changes::changes;
 use crate::context::{Children, Ctx};
 use crate::counted;
 use crate::kept;
@@ -47,23 +48,21 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let all: Api<Watched> = api(&client, options.namespace.as_deref());
     wait_for_crd(&all).await?;
 
-    let (jobs, job_changes) = watched::<Job>(&client, &options, kept::without_managers);
-    let (pods, pod_changes) = watched::<Pod>(&client, &options, kept::of_pod);
+    let (again, all_again) = mpsc::unbounded();
+    let (jobs, job_changes) = watched::<Job>(&client, &options, kept::without_managers, &again);
+    let (pods, pod_changes) = watched::<Pod>(&client, &options, kept::of_pod, &again);
     let (config_maps, map_changes) =
-        watched::<ConfigMap>(&client, &options, kept::without_managers);
-    let changes = watcher(all, watcher::Config::default().page_size(kept::PAGE))
-        .backoff(Pauses::default())
-        .modify(kept::without_managers)
-        .reflect(writer)
-        .touched_objects();
-    let changes = steady(changes);
+        watched::<ConfigMap>(&client, &options, kept::without_managers, &again);
+    let watch = watcher(all, watcher::Config::default().page_size(kept::PAGE));
+    let changes = changes(watch, kept::without_managers, writer, again);
     let queue = metrics.queue.clone();
     let changes = changes.inspect_ok(move |changed| queue.added(ObjectRef::from_obj(changed)));
     let controller = Controller::for_stream(changes, workspaces)
         .with_config(controller::Config::default().concurrency(options.workers))
         .watches_stream(job_changes, owner(&metrics))
         .watches_stream(pod_changes, owner(&metrics))
-        .watches_stream(map_changes, owner(&metrics));
+        .watches_stream(map_changes, owner(&metrics))
+        .reconcile_all_on(all_again);
 
     let identity = identity();
     let stop = stop_signal()?;
@@ -174,6 +173,7 @@ fn watched<K>(
     client: &Client,
     options: &Options,
     keep: fn(&mut K),
+    again: &UnboundedSender<()>,
 ) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static + use<K>)
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -188,56 +188,8 @@ where
     let (key, value) = names::MANAGED_BY;
     let ours = format!("{key}={value},{}", names::WORKSPACE);
     let config = watcher::Config::default().labels(&ours).page_size(kept::PAGE);
-    let stream = watcher(api::<K>(client, options.namespace.as_deref()), config)
-        .backoff(Pauses::default())
-        .modify(keep)
-        .reflect(writer)
-        .touched_objects();
-    (reader, steady(stream))
-}
-
-/// Pauses of a watch that has failed: twice as long each time, up to 5 s. The library's grow up to 30 s, and
-/// a GPU that idles until the API server is heard again costs more than a request every few seconds.
-#[derive(Debug, Default)]
-struct Pauses {
-    failures: u32,
-}
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        const FIRST: Duration = Duration::from_millis(800);
-        const LONGEST: Duration = Duration::from_secs(5);
-        let pause = FIRST.saturating_mul(1 << self.failures.min(8));
-        self.failures = self.failures.saturating_add(1);
-        Some(pause.min(LONGEST))
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
-
-/// A watch without its errors. It begins anew by itself, after a while; the controller would hold up all
-/// watches for the error of one, and for longer with each.
-fn steady<K>(
-    watch: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static
-where
-    K: Send + 'static,
-{
-    watch.filter_map(|item| {
-        std::future::ready(match item {
-            Ok(changed) => Some(Ok(changed)),
-            Err(error) => {
-                info!(%error, "a watch begins anew");
-                None
-            }
-        })
-    })
+    let watch = watcher(api::<K>(client, options.namespace.as_deref()), config);
+    (reader, changes(watch, keep, writer, again.clone()))
 }
 
 /// Finds the workspace that an object was made for, and counts that it is to be looked at.

@@ -306,7 +306,7 @@ pub(crate) fn waits(
 
 /// Why no node of the cluster could ever take the run; `None` where one could, or none was looked at.
 pub(crate) fn never_fits(placement: &Placement<'_>, nodes: &[NodeFacts]) -> Option<Trouble> {
-    let needs = placement.needs >> 20;
+    let needs = placement.needs.div_ceil(1 << 20);
     let memory = |node: &NodeFacts| {
         node.labels.get("nvidia.com/gpu.memory").and_then(|text| text.parse::<u64>().ok())
     };

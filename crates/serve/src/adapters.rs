@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use futures::future::join_all;
 use lm::adapters::Adapter;
 use lm::peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
-use oci::{Class, PullOptions, Root, Target};
+use oci::{Class, PullOptions, Root, Target, with_causes};
 use tokio::sync::oneshot::Sender;
 
 use crate::catalog::{Catalog, Entry, Served, State, now};
@@ -42,6 +42,20 @@ pub struct AdapterOptions {
     /// Bytes of images on disk beyond which those that nobody declares are removed.
     pub disk_bytes: u64,
     pub registry: oci::Options,
+}
+
+impl AdapterOptions {
+    /// None are declared; their images are kept in `cache`.
+    pub fn new(cache: PathBuf) -> Self {
+        Self {
+            file: None,
+            cache,
+            every: Duration::from_secs(5),
+            image_bytes: 4 << 30,
+            disk_bytes: 10 << 30,
+            registry: oci::Options::default(),
+        }
+    }
 }
 
 /// Follows what is declared.
@@ -116,7 +130,7 @@ impl Adapters {
             Ok(declared) => declared,
             Err(error) => {
                 // Half a file, or a mistake: what was declared before stays.
-                let text = whole(&error);
+                let text = with_causes(&error);
                 if self.catalog.fault().as_ref() != Some(&text) {
                     tracing::error!("{text}");
                 }
@@ -213,7 +227,7 @@ impl Adapters {
         let pinned = target.at_digest(&digest);
         let pulled = oci::pull::pull(&pinned, &place, &what, &self.options.registry);
         let pulled = pulled.await.map_err(|error| match error.class() {
-            Class::MayPass => Trouble::Unreachable(whole(&error)),
+            Class::MayPass => Trouble::Unreachable(with_causes(&error)),
             Class::Input | Class::Refused => refused(Some(&digest), &error),
         })?;
         let (folder, annotations) = (pulled.folder, pulled.annotations);
@@ -240,7 +254,7 @@ impl Adapters {
         entry: &Entry,
         error: &oci::Error,
     ) -> Result<Option<Served>, Trouble> {
-        let unreachable = Trouble::Unreachable(whole(error));
+        let unreachable = Trouble::Unreachable(with_causes(error));
         if entry.served.is_some() {
             return Err(unreachable);
         }
@@ -303,19 +317,5 @@ fn is_new(entry: &mut Entry, digest: &str) -> bool {
 }
 
 fn refused(digest: Option<&str>, error: &dyn std::error::Error) -> Trouble {
-    Trouble::Refused { digest: digest.map(str::to_owned), reason: whole(error) }
-}
-
-/// An error with its causes.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
+    Trouble::Refused { digest: digest.map(str::to_owned), reason: with_causes(error) }
 }

@@ -5,6 +5,7 @@ mod choice;
 mod completions;
 mod error;
 mod models;
+mod reply;
 mod sse;
 mod tools;
 mod wire;

@@ -34,6 +34,22 @@ pub struct ServeOptions {
     pub drain: Duration,
 }
 
+impl ServeOptions {
+    /// A server of a base model alone, at a free port of this machine; `cache` is for images of adapters.
+    pub fn new(model: PathBuf, name: String, cache: PathBuf) -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            model,
+            name,
+            base_digest: None,
+            engine: EngineOptions::default(),
+            adapters: AdapterOptions::new(cache),
+            http: HttpOptions::default(),
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
 /// Why a server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {

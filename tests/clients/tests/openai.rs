@@ -7,12 +7,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use lm::files::ModelFiles;
-use lm::lora::{LoraBias, LoraConfig};
+use lm::lora::LoraConfig;
 use lm::model::{LoadOptions, Model};
 use serve::ServeOptions;
-use serve::adapters::AdapterOptions;
-use serve::engine::EngineOptions;
-use serve::http::HttpOptions;
 use tch::{Device, Kind, Tensor};
 
 #[test]
@@ -47,28 +44,15 @@ fn with_tools(folder: &Path) -> ServeOptions {
 }
 
 fn options(folder: &Path) -> ServeOptions {
-    ServeOptions {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        model: folder.join("model"),
-        name: "tiny".to_owned(),
-        base_digest: None,
-        engine: EngineOptions {
-            cache_bytes: 16 << 20,
-            sequences: 8,
-            waiting: 24,
-            ..EngineOptions::default()
-        },
-        adapters: AdapterOptions {
-            file: Some(folder.join("adapters.yaml").into()),
-            cache: folder.join("cache"),
-            every: Duration::from_millis(50),
-            image_bytes: 64 << 20,
-            disk_bytes: 1 << 30,
-            registry: oci::Options::default(),
-        },
-        http: HttpOptions { keys: [oci::sha256(b"secret")].into(), ..HttpOptions::default() },
-        drain: Duration::from_secs(5),
-    }
+    let model = folder.join("model");
+    let mut options = ServeOptions::new(model, "tiny".to_owned(), folder.join("cache"));
+    options.engine.cache_bytes = 16 << 20;
+    options.engine.sequences = 8;
+    options.engine.waiting = 24;
+    options.adapters.file = Some(folder.join("adapters.yaml").into());
+    options.adapters.every = Duration::from_millis(50);
+    options.http.keys = [oci::sha256(b"secret")].into();
+    options
 }
 
 /// Starts a server on a thread that ends with this process, and waits until it is ready.
@@ -100,16 +84,7 @@ fn adapter(folder: &Path) {
     let files = ModelFiles::open(&folder.join("model")).unwrap();
     let options = LoadOptions { kind: Kind::Float, device: Device::Cpu };
     let mut model = Model::load(&files, options).unwrap();
-    let config = LoraConfig {
-        rank: 4,
-        alpha: 8.0,
-        dropout: 0.0,
-        target_modules: vec!["all-linear".to_owned()],
-        exclude_modules: Vec::new(),
-        rslora: false,
-        bias: LoraBias::None,
-        modules_to_save: Vec::new(),
-    };
+    let config = LoraConfig::all_linear(4);
     model.attach_lora(&config, 0).unwrap();
     tch::manual_seed(5);
     for param in model.trainable() {

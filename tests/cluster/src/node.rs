@@ -9,7 +9,7 @@ use kube::runtime::wait::Condition;
 use serde_json::{Value, json};
 
 use crate::Place;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, told, until};
 
 /// How a container ends.
 #[derive(Clone, Debug, Default)]
@@ -58,8 +58,9 @@ impl Place {
                 return Ok(name);
             }
         }
-        let status = self.workspaces.list(&ListParams::default()).await?.items;
-        anyhow::bail!("no job ends in {suffix}; the workspaces are {status:#?}")
+        let all = self.workspaces.list(&ListParams::default()).await?.items;
+        let all: Vec<_> = all.into_iter().map(|one| (one.metadata.name, one.status)).collect();
+        anyhow::bail!("no job ends in {suffix}; the workspaces are {}", told::<_, ()>(&Ok(all)))
     }
 
     /// The pod runs from now on.

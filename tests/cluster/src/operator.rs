@@ -75,6 +75,26 @@ impl Operator {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Starts anew, as a kubelet does it, whenever the process ends by itself, until `done`.
+    pub async fn kept_until<T>(
+        &mut self,
+        start: impl Fn() -> Result<Self>,
+        done: impl Future<Output = T>,
+    ) -> Result<T> {
+        let mut every = tokio::time::interval(Duration::from_millis(200));
+        tokio::pin!(done);
+        loop {
+            tokio::select! {
+                done = &mut done => return Ok(done),
+                _ = every.tick() => {
+                    if self.child.try_wait().context("cannot wait for the operator")?.is_some() {
+                        *self = start()?;
+                    }
+                }
+            }
+        }
+    }
+
     /// The process's id.
     pub fn id(&self) -> u32 {
         self.child.id()

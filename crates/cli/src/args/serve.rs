@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use api::names::parse_bytes;
 use clap::Args;
 
 use super::{OutputArgs, PrecisionArg, RegistryArgs, temperature};
@@ -57,16 +58,16 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) int8: bool,
     /// Memory for keys and values, taken at the start
-    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = parse_bytes)]
     pub(crate) cache_memory: u64,
     /// Memory for adapters; those that were used longest ago are read again when they are needed
-    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = parse_bytes)]
     pub(crate) adapter_memory: u64,
     /// Disk for images of adapters that are not declared any more
-    #[arg(long, value_name = "BYTES", default_value = "10Gi", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "10Gi", value_parser = parse_bytes)]
     pub(crate) adapter_disk: u64,
     /// Largest image of an adapter that is pulled
-    #[arg(long, value_name = "BYTES", default_value = "4Gi", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "4Gi", value_parser = parse_bytes)]
     pub(crate) max_adapter: u64,
     /// Highest rank of an adapter
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(i64).range(1..))]
@@ -135,35 +136,4 @@ pub(crate) struct ChatArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
-}
-
-/// A number of bytes, plain or with Ki, Mi, Gi or Ti.
-fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || "must be a number of bytes, such as 500Mi or 2Gi".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit {
-        "" => 0,
-        "Ki" => 10,
-        "Mi" => 20,
-        "Gi" => 30,
-        "Ti" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_have_units() {
-        assert_eq!(bytes("12"), Ok(12));
-        assert_eq!(bytes("2Gi"), Ok(2 << 30));
-        for text in ["", "Gi", "1GB", "-1", "99999999999Ti"] {
-            assert!(bytes(text).is_err(), "{text}");
-        }
-    }
 }

@@ -4,51 +4,27 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use lm::chat::Message;
 use serde_json::{Value, json};
 
-use super::choice::{self, Part, Shared, Told};
+use super::choice::{Part, Told};
 use super::error::ApiError;
+use super::reply::{self, Form, Head, Whole};
 use super::tools::{self, Tools};
 use super::wire::{self, ChatRequest, Wishes};
-use super::{App, Json, Prepared, sse};
+use super::{App, Prepared, sse};
 use crate::guide::Guide;
 
-pub(super) async fn answer(State(app): State<Arc<App>>, body: Body) -> Response {
-    match inner(&app, body).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    }
-}
+/// What a frame is called.
+const CHUNK: &str = "chat.completion.chunk";
 
-async fn inner(app: &Arc<App>, body: Body) -> Result<Response, ApiError> {
-    let bytes = app.body(body).await?;
-    let (server, handle) = (Arc::clone(app), tokio::runtime::Handle::current());
-    // Templates, tokens and schemas are work: not for the threads that answer the network.
-    let started = handle.spawn_blocking(move || start(&server, &bytes)).await;
-    let started = started.map_err(|error| ApiError::body(format!("cannot read: {error}")))?;
-    let Started { wishes, prompt_tokens, prepared, tools } = started?;
+pub(super) async fn answer(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
+    let Started { wishes, prompt_tokens, prepared, tools } = reply::read(&app, body, start).await?;
     let answers = app.submit(&wishes, vec![prepared], usize::MAX)?;
-    let reply = Reply {
-        id: format!("chatcmpl-{:x}-{:x}", app.catalog.since(), app.number()),
-        model: wishes.model.clone(),
-        created: crate::catalog::now(),
-        prompt_tokens,
-        tokens: 0,
-        choices: wishes.choices,
-        include_usage: wishes.include_usage,
-        logprobs: wishes.sampling.logprobs.is_some(),
-        tools,
-        texts: vec![String::new(); wishes.choices],
-    };
-    let shared = Shared {
-        tokenizer: Arc::clone(&app.tokenizer),
-        stops: wishes.stops,
-        logprobs: wishes.sampling.logprobs.is_some(),
-    };
-    let parts = choice::follow(answers, shared);
-    if wishes.stream { Ok(sse::response(parts, reply)) } else { reply.whole(parts).await }
+    let head = Head::new(&app, "chatcmpl", &wishes, prompt_tokens);
+    let reply = Reply { head, tools, texts: vec![String::new(); wishes.choices] };
+    reply::send(&app, wishes, answers, reply).await
 }
 
 struct Started {
@@ -119,37 +95,16 @@ fn schema_of(format: &Value) -> Result<Option<Value>, ApiError> {
 
 /// What the answers are put into.
 struct Reply {
-    id: String,
-    model: String,
-    created: u64,
-    prompt_tokens: usize,
-    tokens: usize,
-    choices: usize,
-    include_usage: bool,
-    logprobs: bool,
+    head: Head,
     tools: Option<Tools>,
-    /// With tools, text that is not sent before it is known to be no call.
+    /// Streamed with tools: text that is not sent before it is known to be no call.
     texts: Vec<String>,
 }
 
 impl Reply {
-    fn usage(&self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.tokens,
-            "total_tokens": self.prompt_tokens + self.tokens,
-        })
-    }
-
     fn chunk(&self, choices: &Value) -> Value {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        });
-        if self.include_usage {
+        let mut chunk = self.head.object(CHUNK, choices);
+        if self.head.include_usage {
             chunk["usage"] = Value::Null;
         }
         chunk
@@ -162,49 +117,29 @@ impl Reply {
         }]))
     }
 
-    /// Waits for all answers.
-    async fn whole(
-        mut self,
-        mut parts: tokio::sync::mpsc::Receiver<Result<Part, ApiError>>,
-    ) -> Result<Response, ApiError> {
-        let mut told: Vec<Vec<Told>> = vec![Vec::new(); self.choices];
-        let mut finish = vec!["stop"; self.choices];
-        while let Some(part) = parts.recv().await {
-            let part = part?;
-            self.tokens += part.count;
-            self.texts[part.index].push_str(&part.text);
-            told[part.index].extend(part.tokens);
-            finish[part.index] = part.finish.unwrap_or(finish[part.index]);
-        }
-        let choices: Vec<Value> = (0..self.choices)
-            .map(|index| {
-                let calls = self.tools.as_ref().and_then(|t| t.calls(&self.texts[index]));
-                let (message, finish) = if let Some((text, calls)) = calls {
-                    let text = (!text.is_empty()).then_some(text);
-                    let message =
-                        json!({"role": "assistant", "content": text, "tool_calls": calls});
-                    (message, "tool_calls")
-                } else {
-                    let text = &self.texts[index];
-                    let message = json!({"role": "assistant", "content": text, "refusal": null});
-                    (message, finish[index])
-                };
-                let logprobs = self.logprobs.then(|| content(&told[index]));
-                json!({
-                    "index": index, "message": message, "logprobs": logprobs,
-                    "finish_reason": finish,
-                })
-            })
-            .collect();
-        Ok(Json(json!({
-            "id": self.id,
-            "object": "chat.completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            "usage": self.usage(),
-        }))
-        .into_response())
+    fn choice(&self, index: usize, Whole { text, told, finish }: &Whole) -> Value {
+        let calls = self.tools.as_ref().and_then(|tools| tools.calls(text));
+        let (message, finish) = if let Some((text, calls)) = calls {
+            let text = (!text.is_empty()).then_some(text);
+            (json!({"role": "assistant", "content": text, "tool_calls": calls}), "tool_calls")
+        } else {
+            (json!({"role": "assistant", "content": text, "refusal": null}), *finish)
+        };
+        let logprobs = self.head.logprobs.then(|| content(told));
+        json!({
+            "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish,
+        })
+    }
+}
+
+impl Form for Reply {
+    fn head(&mut self) -> &mut Head {
+        &mut self.head
+    }
+
+    fn whole(&self, answers: Vec<Whole>) -> Value {
+        let choices = answers.iter().enumerate().map(|(index, answer)| self.choice(index, answer));
+        self.head.with_usage("chat.completion", &choices.collect())
     }
 }
 
@@ -215,11 +150,11 @@ fn content(told: &[Told]) -> Value {
 impl sse::Frames for Reply {
     fn begin(&mut self) -> Vec<Value> {
         let delta = json!({"role": "assistant", "content": ""});
-        (0..self.choices).map(|index| self.delta(index, &delta, &[], None)).collect()
+        (0..self.texts.len()).map(|index| self.delta(index, &delta, &[], None)).collect()
     }
 
     fn part(&mut self, part: Part) -> Vec<Value> {
-        self.tokens += part.count;
+        self.head.count(&part);
         let mut frames = Vec::new();
         let (index, mut finish, mut text) = (part.index, part.finish, part.text);
         if let Some(tools) = &self.tools {
@@ -246,11 +181,6 @@ impl sse::Frames for Reply {
     }
 
     fn end(&mut self) -> Vec<Value> {
-        if !self.include_usage {
-            return Vec::new();
-        }
-        let mut chunk = self.chunk(&json!([]));
-        chunk["usage"] = self.usage();
-        vec![chunk]
+        self.head.last(CHUNK)
     }
 }

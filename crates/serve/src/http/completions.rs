@@ -4,54 +4,31 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::choice::{self, Part, Shared, Told};
+use super::choice::{Part, Told};
 use super::error::ApiError;
+use super::reply::{self, Form, Head, Whole};
 use super::wire::{self, CompletionRequest, Prompt, Wishes};
-use super::{App, Json, Prepared, sse};
+use super::{App, Prepared, sse};
 
+/// What every object is called.
+const OBJECT: &str = "text_completion";
 /// Tokens of an answer where the request does not say.
 const TOKENS: usize = 16;
 /// Most prompts of a request.
 const MOST_PROMPTS: usize = 64;
 
-pub(super) async fn answer(State(app): State<Arc<App>>, body: Body) -> Response {
-    match inner(&app, body).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn inner(app: &Arc<App>, body: Body) -> Result<Response, ApiError> {
-    let bytes = app.body(body).await?;
-    let (server, handle) = (Arc::clone(app), tokio::runtime::Handle::current());
-    let started = handle.spawn_blocking(move || start(&server, &bytes)).await;
-    let started = started.map_err(|error| ApiError::body(format!("cannot read: {error}")))?;
-    let Started { wishes, prompts, echoes } = started?;
+pub(super) async fn answer(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
+    let Started { wishes, prompts, echoes } = reply::read(&app, body, start).await?;
     let prompt_tokens = prompts.iter().map(|prompt| prompt.prompt.len()).sum();
     let answers = app.submit(&wishes, prompts, TOKENS)?;
     let choices = answers.len();
-    let texts = (0..choices).map(|index| echoes[index / wishes.choices].clone()).collect();
-    let reply = Reply {
-        id: format!("cmpl-{:x}-{:x}", app.catalog.since(), app.number()),
-        model: wishes.model.clone(),
-        created: crate::catalog::now(),
-        prompt_tokens,
-        tokens: 0,
-        include_usage: wishes.include_usage,
-        logprobs: wishes.sampling.logprobs.is_some(),
-        texts,
-        offsets: vec![0; choices],
-    };
-    let shared = Shared {
-        tokenizer: Arc::clone(&app.tokenizer),
-        stops: wishes.stops,
-        logprobs: wishes.sampling.logprobs.is_some(),
-    };
-    let parts = choice::follow(answers, shared);
-    if wishes.stream { Ok(sse::response(parts, reply)) } else { reply.whole(parts).await }
+    let echoes = (0..choices).map(|index| echoes[index / wishes.choices].clone()).collect();
+    let head = Head::new(&app, "cmpl", &wishes, prompt_tokens);
+    let reply = Reply { head, echoes, offsets: vec![0; choices] };
+    reply::send(&app, wishes, answers, reply).await
 }
 
 struct Started {
@@ -103,61 +80,25 @@ fn start(app: &App, body: &[u8]) -> Result<Started, ApiError> {
 
 /// What the answers are put into.
 struct Reply {
-    id: String,
-    model: String,
-    created: u64,
-    prompt_tokens: usize,
-    tokens: usize,
-    include_usage: bool,
-    logprobs: bool,
-    texts: Vec<String>,
+    head: Head,
+    /// What each answer begins with.
+    echoes: Vec<String>,
     /// Characters of each answer that have been told.
     offsets: Vec<usize>,
 }
 
-impl Reply {
-    fn usage(&self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.tokens,
-            "total_tokens": self.prompt_tokens + self.tokens,
-        })
+impl Form for Reply {
+    fn head(&mut self) -> &mut Head {
+        &mut self.head
     }
 
-    fn object(&self, choices: &Value) -> Value {
-        json!({
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        })
-    }
-
-    async fn whole(
-        mut self,
-        mut parts: tokio::sync::mpsc::Receiver<Result<Part, ApiError>>,
-    ) -> Result<Response, ApiError> {
-        let count = self.texts.len();
-        let mut told: Vec<Vec<Told>> = vec![Vec::new(); count];
-        let mut finish = vec!["stop"; count];
-        while let Some(part) = parts.recv().await {
-            let part = part?;
-            self.tokens += part.count;
-            self.texts[part.index].push_str(&part.text);
-            told[part.index].extend(part.tokens);
-            finish[part.index] = part.finish.unwrap_or(finish[part.index]);
-        }
-        let choices: Vec<Value> = (0..count)
-            .map(|index| {
-                let logprobs =
-                    if self.logprobs { lists(&told[index], &mut 0) } else { Value::Null };
-                choice(index, &self.texts[index], &logprobs, Some(finish[index]))
-            })
-            .collect();
-        let mut object = self.object(&Value::Array(choices));
-        object["usage"] = self.usage();
-        Ok(Json(object).into_response())
+    fn whole(&self, answers: Vec<Whole>) -> Value {
+        let both = self.echoes.iter().zip(answers).enumerate();
+        let choices = both.map(|(index, (echo, Whole { text, told, finish }))| {
+            let logprobs = if self.head.logprobs { lists(&told, &mut 0) } else { Value::Null };
+            choice(index, &format!("{echo}{text}"), &logprobs, Some(finish))
+        });
+        self.head.with_usage(OBJECT, &choices.collect())
     }
 }
 
@@ -189,14 +130,17 @@ fn lists(told: &[Told], offset: &mut usize) -> Value {
 
 impl sse::Frames for Reply {
     fn begin(&mut self) -> Vec<Value> {
-        let echoed = self.texts.iter().enumerate().filter(|(_, text)| !text.is_empty());
+        let echoed = self.echoes.iter().enumerate().filter(|(_, text)| !text.is_empty());
         echoed
-            .map(|(index, text)| self.object(&json!([choice(index, text, &Value::Null, None)])))
+            .map(|(index, text)| {
+                let choice = choice(index, text, &Value::Null, None);
+                self.head.object(OBJECT, &json!([choice]))
+            })
             .collect()
     }
 
     fn part(&mut self, part: Part) -> Vec<Value> {
-        self.tokens += part.count;
+        self.head.count(&part);
         if part.text.is_empty() && part.tokens.is_empty() && part.finish.is_none() {
             return Vec::new();
         }
@@ -206,15 +150,10 @@ impl sse::Frames for Reply {
             lists(&part.tokens, &mut self.offsets[part.index])
         };
         let choice = choice(part.index, &part.text, &logprobs, part.finish);
-        vec![self.object(&json!([choice]))]
+        vec![self.head.object(OBJECT, &json!([choice]))]
     }
 
     fn end(&mut self) -> Vec<Value> {
-        if !self.include_usage {
-            return Vec::new();
-        }
-        let mut object = self.object(&json!([]));
-        object["usage"] = self.usage();
-        vec![object]
+        self.head.last(OBJECT)
     }
 }

@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use lm::adapters::LinearShapes;
 use lm::files::ModelFiles;
-use lm::lora::{LoraBias, LoraConfig};
+use lm::lora::LoraConfig;
 use lm::model::{LoadOptions, Model};
 use serve::ServeOptions;
-use serve::adapters::AdapterOptions;
-use serve::engine::EngineOptions;
-use serve::http::HttpOptions;
 use tch::{Device, Kind, Tensor};
 
 /// A folder with a model, adapters, and the file that declares them.
@@ -60,16 +57,7 @@ impl Bench {
         let folder = self.path(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut model = self.model();
-        let config = LoraConfig {
-            rank,
-            alpha: 2.0 * rank as f64,
-            dropout: 0.0,
-            target_modules: vec!["all-linear".to_owned()],
-            exclude_modules: Vec::new(),
-            rslora: false,
-            bias: LoraBias::None,
-            modules_to_save: Vec::new(),
-        };
+        let config = LoraConfig::all_linear(rank);
         model.attach_lora(&config, 0).unwrap();
         tch::manual_seed(seed);
         for param in model.trainable() {
@@ -80,29 +68,15 @@ impl Bench {
     }
 
     pub(crate) fn options(&self) -> ServeOptions {
-        ServeOptions {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            model: self.path("model"),
-            name: "tiny".to_owned(),
-            base_digest: None,
-            engine: EngineOptions {
-                cache_bytes: 4 << 20,
-                sequences: 8,
-                waiting: 24,
-                step_tokens: 64,
-                ..EngineOptions::default()
-            },
-            adapters: AdapterOptions {
-                file: Some(self.path("adapters.yaml").into()),
-                cache: self.path("cache"),
-                every: Duration::from_millis(50),
-                image_bytes: 64 << 20,
-                disk_bytes: 1 << 30,
-                registry: oci::Options::default(),
-            },
-            http: HttpOptions::default(),
-            drain: Duration::from_secs(5),
-        }
+        let model = self.path("model");
+        let mut options = ServeOptions::new(model, "tiny".to_owned(), self.path("cache"));
+        options.engine.cache_bytes = 4 << 20;
+        options.engine.sequences = 8;
+        options.engine.waiting = 24;
+        options.engine.step_tokens = 64;
+        options.adapters.file = Some(self.path("adapters.yaml").into());
+        options.adapters.every = Duration::from_millis(50);
+        options
     }
 }
 

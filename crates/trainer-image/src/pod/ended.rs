@@ -19,7 +19,8 @@ impl Ended {
         error: &dyn std::error::Error,
         hint: Option<String>,
     ) -> Self {
-        let message = Termination { message: chain(error), hint, ..Termination::default() };
+        let message =
+            Termination { message: oci::with_causes(error), hint, ..Termination::default() };
         Self { class, message }
     }
 
@@ -40,15 +41,4 @@ impl Ended {
         self.message.checkpoint = status.checkpoint;
         self
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

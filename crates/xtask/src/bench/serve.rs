@@ -17,10 +17,10 @@ use crate::{peer, setup, shell};
 /// What is measured.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Requests at once
+    /// Requests at once, with commas between
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16, 32])]
     concurrent: Vec<u32>,
-    /// Adapters that they name in turns; 0 is the base model
+    /// Adapters that they name in turns, with commas between; 0 is the base model
     #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 32])]
     adapters: Vec<u32>,
     /// Tokens of each prompt
@@ -159,7 +159,10 @@ fn converted(python: &Path) -> Result<PathBuf> {
     let folder = shell::cache()?.join("models").join("smollm2-hf");
     if !folder.join("model.safetensors").is_file() {
         let script = shell::workspace().join(peer::SCRIPTS).join("convert_gguf.py");
-        shell::run(Command::new(python).arg(script).arg(setup::base_model()?).arg(&folder))?;
+        // A conversion that is cut off is none.
+        let new = folder.with_extension("new");
+        shell::run(Command::new(python).arg(script).arg(setup::base_model()?).arg(&new))?;
+        std::fs::rename(&new, &folder).context("cannot put the converted model in its place")?;
     }
     Ok(folder)
 }

@@ -84,6 +84,8 @@ async fn ended_jobs_are_cleared_away_and_the_status_stays() {
     }
     let (place, mut operator) = training("ttl", "ttlAfterFinished: 1s").await;
     let jobs = [place.job_name("-pre").await.unwrap(), place.job_name("-t0").await.unwrap()];
+    // A Job begins suspended: the operator has to live until it lets it go.
+    place.pod_of("-t0").await.unwrap();
     // An end that nobody saw is not cleared away, however long ago it was.
     operator.kill().unwrap();
     place.end_pod("-t0", Ending::exit(10)).await.unwrap();
