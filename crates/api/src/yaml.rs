@@ -149,7 +149,13 @@ fn read<T: DeserializeOwned>(
         }
         return (None, positions, faults);
     };
-    if !schema::check(&mut value, document, "", &mut faults) {
+    let foreign = is_foreign(&value, document);
+    let sound = schema::check(&mut value, document, "", &mut faults);
+    if foreign {
+        // Its fields are those of another kind, and say nothing.
+        faults.retain(|fault| fault.field.as_deref() == Some("kind"));
+    }
+    if foreign || !sound {
         return (None, positions, faults);
     }
     // What contradicts itself is told beside what is missing.
@@ -164,6 +170,15 @@ fn read<T: DeserializeOwned>(
             (None, positions, faults)
         }
     }
+}
+
+/// Whether a document is of another kind, and not of this one misspelt.
+fn is_foreign(value: &serde_json::Value, document: &JSONSchemaProps) -> bool {
+    let kinds = document.properties.as_ref().and_then(|properties| properties.get("kind"));
+    let kinds = kinds.and_then(|kind| kind.enum_.as_ref()).into_iter().flatten();
+    let kinds: Vec<&str> = kinds.filter_map(|kind| kind.0.as_str()).collect();
+    let kind = value.get("kind").and_then(serde_json::Value::as_str);
+    kind.is_some_and(|kind| !kinds.contains(&kind) && schema::suggestion(kind, &kinds).is_none())
 }
 
 /// The usual reason why a text that looks right is no YAML.

@@ -7,14 +7,14 @@
 //! half a block. The head's logits exist for one chunk of rows. So
 //!
 //! ```text
-//! peak = process + weights + trained + max(kept + work, keys and values of a generation)
+//! peak = process + weights + trained + max(kept + work, scoring, keys and values of a generation)
 //! work = max(a block's backward pass + a chunk of the head, the optimizer's largest matrix)
 //! ```
 //!
 //! The constants were first fitted to 29 measured peaks on two cores: three models (135M tied, 100M untied,
 //! 270M with a vocabulary of 262,144), both precisions, with and without checkpointing, ranks 16 and 64,
 //! dropout, full fine-tuning, 12 to 4,020 tokens at once. What the allocator adds, and what a length of
-//! sequence costs in bf16, was fitted anew to eight runs of SmolLM2-135M over many lengths.
+//! sequence costs in bf16, was fitted anew to runs of SmolLM2-135M over many lengths.
 
 use api::ModelFacts;
 use api::run_spec::{Adapter, Precision};
@@ -36,9 +36,9 @@ const HEAD_BYTES: f64 = 3.0;
 /// Sequences that are generated side by side (`lm/src/generate.rs`).
 const GENERATION_BATCH: f64 = 16.0;
 /// What the allocator holds beyond what the activations need, of these.
-const SLACK: f64 = 1.1;
+const SLACK: f64 = 1.03;
 /// The same of the tensors that come and go in a block's backward pass.
-const WORK_SLACK: f64 = 1.6;
+const WORK_SLACK: f64 = 1.2;
 /// Copies of the largest trained matrix that an optimizer's step makes.
 const OPTIMIZER_COPIES: f64 = 4.0;
 
@@ -70,6 +70,8 @@ pub struct Shape {
     pub lengths: u64,
     /// Of these tokens, the share that a loss is taken on.
     pub label_share: f64,
+    /// Tokens that are scored at once, without a gradient; 0 where nothing is.
+    pub scored: u64,
     /// Prompt and answer of a generated sequence in tokens; 0 where nothing is generated.
     pub generated: u64,
 }
@@ -114,8 +116,9 @@ pub fn trainable(model: &ModelFacts, adapter: &Adapter, targets: Option<&Targets
 pub fn memory(model: &ModelFacts, shape: &Shape) -> Memory {
     let bytes = bytes_of(shape.precision);
     let (kept, work) = step(model, shape);
-    let generation = generation(model, shape);
-    let (kept, work) = if kept + work >= generation { (kept, work) } else { (0.0, generation) };
+    let without_gradient = generation(model, shape).max(scoring(model, shape));
+    let trains_more = kept + work >= without_gradient;
+    let (kept, work) = if trains_more { (kept, work) } else { (0.0, without_gradient) };
     let kernels = PER_LENGTH * shape.lengths.min(MOST_LENGTHS) as f64;
     let process = PROCESS + PER_VOCABULARY_ENTRY * model.vocabulary as f64 + kernels;
     Memory {
@@ -193,6 +196,15 @@ fn head(model: &ModelFacts, labels: f64) -> f64 {
     let vocabulary = model.vocabulary as f64;
     let rows = (HEAD_CHUNK / vocabulary).floor().max(1.0).min(labels);
     rows * vocabulary * HEAD_BYTES
+}
+
+/// One half of a block at a time: gate, up and their product, or queries, keys, values and the result, the
+/// keys and values once for each query head; the sum so far and its norm; then a chunk of the head.
+fn scoring(model: &ModelFacts, shape: &Shape) -> f64 {
+    let (w, tokens) = (widths(model), shape.scored as f64);
+    let half = (3.0 * w.inner).max(5.0 * w.queries + 2.0 * w.keys) + 2.0 * w.hidden;
+    let head = if shape.scored == 0 { 0.0 } else { head(model, tokens * shape.label_share) };
+    WORK_SLACK * tokens * half * bytes_of(shape.precision) + head
 }
 
 /// Keys and values of the sequences that are generated side by side.

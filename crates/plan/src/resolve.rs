@@ -7,6 +7,7 @@ mod adapter;
 mod check;
 mod evaluation;
 mod fit;
+mod fullest;
 mod length;
 mod numbers;
 mod rate;

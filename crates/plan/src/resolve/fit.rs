@@ -6,6 +6,7 @@ use api::run_spec::{Device, Evaluation, Precision};
 use api::{Fault, RunSpec, Workspace};
 
 use super::adapter::Chosen;
+use super::fullest::fullest;
 use super::length::{Length, longest};
 use super::numbers::bytes;
 use super::{Estimate, Made, short};
@@ -69,6 +70,7 @@ pub(super) fn choose(
         longest,
         lengths: 0,
         label_share: inputs.data.train.label_tokens as f64 / inputs.data.train.tokens.max(1) as f64,
+        scored: 0,
         generated: generated(inputs, evaluation),
     };
     squeeze(workspace, inputs, length, &mut shape, limit);
@@ -99,18 +101,23 @@ fn has_dropout(adapter: &Chosen) -> bool {
     matches!(&adapter.spec, api::run_spec::Adapter::Lora(lora) if lora.dropout > 0.0)
 }
 
-/// The memory of a run whose micro-batches are as full as whole examples make them.
+/// The memory of a run of this shape on these examples.
 pub(super) fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
-    let shortest = inputs.data.train.lengths.iter().min().map_or(1, |length| u64::from(*length));
-    let examples = (shape.tokens / shortest.max(1)).clamp(1, length.batch.max(1));
-    let tokens = shape.tokens.min(examples * shape.longest).max(shape.longest);
     let on_cpu = inputs.machine.gpu.is_none();
     let lengths = match shape.precision {
         // One length is part of what every run has.
         Precision::Bf16 if on_cpu => distinct_lengths(inputs, length).saturating_sub(1),
         Precision::Bf16 | Precision::Fp32 => 0,
     };
-    memory(&inputs.model, &Shape { tokens, lengths, ..*shape })
+    // What is kept is no longer than the run allows, whatever the data's lengths are.
+    let allowed = |length: &u32| (*length).min(shape.longest as u32);
+    let examples: Vec<u32> = inputs.data.train.lengths.iter().map(allowed).collect();
+    let tokens = fullest(&examples, length.batch, length.steps, shape.tokens);
+    let tokens = if tokens == 0 { shape.longest } else { tokens };
+    // Held-out examples are scored in micro-batches as full as the budget has them.
+    let held_out = inputs.data.validation.tokens.max(inputs.data.test.tokens);
+    let scored = shape.tokens.max(shape.longest).min(held_out);
+    memory(&inputs.model, &Shape { tokens, lengths, scored, ..*shape })
 }
 
 /// Lengths, as attention fills them up, of the examples that the run gets to see.

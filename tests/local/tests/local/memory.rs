@@ -19,6 +19,16 @@ fn the_announced_memory_is_what_a_run_takes() {
              activationCheckpointing: true",
         ),
         ("many lengths", 10, "maxSteps: 10, precision: BF16, batchSize: 8"),
+        (
+            "batches that do not fill the budget",
+            10,
+            "maxSteps: 6, precision: FP32, batchSize: 8, microBatchTokens: 8192",
+        ),
+        (
+            "the same in bf16",
+            10,
+            "maxSteps: 6, precision: BF16, batchSize: 8, microBatchTokens: 8192",
+        ),
     ];
     for (name, shortest, numbers) in shapes {
         let project = Project::new().unwrap();

@@ -1,5 +1,7 @@
 //! The main job on a tiny model.
 
+use std::path::Path;
+
 use tests_local::{Project, WORKSPACE, of_kind};
 
 #[test]
@@ -96,4 +98,17 @@ fn all_weights_of_a_gguf_file_become_a_folder_that_answers() {
     let tuned = answer(["--adapter", ".anneal/tiny"]);
     assert_eq!(tuned, answer(["--model", ".anneal/tiny/model"]));
     assert_ne!(tuned, answer(["--model", "base.gguf"]));
+    let folder = project.path().join(".anneal/tiny/model");
+    let theirs = answer_of_transformers(&folder, "1: apple or sky?", "4").unwrap();
+    assert_eq!(tuned.trim(), theirs.trim());
+}
+
+/// Greedy answer of transformers with a model folder: its configuration, weights, tokenizer and template.
+fn answer_of_transformers(folder: &Path, prompt: &str, new_tokens: &str) -> anyhow::Result<String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let requirements = tests.join("numerics/scripts/requirements.txt");
+    let python = testkit::python::environment("venv-peer", &requirements)?;
+    let script = tests.join("clients/scripts/folder_answers.py");
+    let mut script = testkit::python::script(&python, &script);
+    testkit::python::succeed(script.arg(folder).args([prompt, new_tokens]))
 }
