@@ -80,6 +80,9 @@ pub struct Termination {
     /// The last progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The step that an earlier attempt's checkpoint let this one begin after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<u64>,
     /// Scores on the test examples.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evaluation: Vec<Score>,

@@ -59,12 +59,11 @@ pub const KIND: &str = "FineTuneWorkspace";
     doc = "Fine-tunes a base model on data and publishes the adapter as an OCI image.",
     validation = Rule::new("oldSelf.hasValue() || self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").optional_old_self(true).message("metadata.name must be a DNS label of at most 50 characters: the revision is appended to it to name the run"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where the run is in its life"),
-    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary", description = "Steps done, of all"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary", description = "Steps done, of all, and the time left while it trains"),
     printcolumn(name = "Loss", type_ = "number", json_path = ".status.progress.trainLoss", description = "Training loss of the last step"),
     printcolumn(name = "GPU", type_ = "integer", json_path = ".spec.compute.gpus", description = "GPUs asked for"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", priority = "1"),
-    printcolumn(name = "Left", type_ = "integer", json_path = ".status.progress.etaSeconds", description = "Seconds left", priority = "1"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision", priority = "1"),
     printcolumn(name = "Adapter", type_ = "string", json_path = ".status.adapter.digest", priority = "1")
 )]

@@ -102,7 +102,7 @@ fn filled(x: Tensor) -> Tensor {
 
 /// The same under a head that carries an adapter: all logits exist at once.
 pub fn loss_through<'m>(tape: &Tape<'m>, h: &Var<'m>, head: &'m Linear, targets: &Targets) -> Loss {
-    let logits = head.forward(tape, h);
+    let logits = head.forward_rows(tape, h, &targets.rows);
     if tape.mode() == Mode::Autograd {
         return tracked(logits.tensor(), targets);
     }

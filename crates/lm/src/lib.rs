@@ -9,6 +9,7 @@ mod allocator;
 pub mod attention;
 pub mod chat;
 pub mod config;
+pub mod dropout;
 pub mod files;
 pub mod generate;
 pub mod head;

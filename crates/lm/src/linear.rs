@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
+use crate::dropout::Dropout;
 use crate::layers::Weight;
 use crate::lora::Lora;
 use crate::tape::{Gradients, Mode, Saved, Slot, Tape, Var};
@@ -35,12 +36,19 @@ impl Linear {
         y
     }
 
+    /// The same where `x` holds only these rows of the tokens.
+    pub fn forward_rows<'m>(&'m self, tape: &Tape<'m>, x: &Var<'m>, rows: &Tensor) -> Var<'m> {
+        let dropout = tape.dropout().map(|dropout| dropout.of_rows(rows));
+        let [y] = together_dropped(tape, x, [self], dropout.as_ref());
+        y
+    }
+
     /// `x + forward(h)`: the sum that ends a segment of the model.
     pub fn residual<'m>(&'m self, tape: &Tape<'m>, x: &Var<'m>, h: &Var<'m>) -> Var<'m> {
         if tape.mode() == Mode::Autograd || self.bias.is_some() {
             return tape.add(x, &self.forward(tape, h));
         }
-        let parts = Parts::new(tape, vec![self], h);
+        let parts = Parts::new(tape, vec![self], h, tape.dropout());
         let y = if tape.skips_last_sum() {
             x.tensor().shallow_clone()
         } else {
@@ -81,11 +89,11 @@ impl Linear {
     }
 
     /// By operations that LibTorch can differentiate.
-    fn forward_tracked(&self, x: &Tensor, dropout_seed: Option<u64>) -> Tensor {
+    fn forward_tracked(&self, x: &Tensor, dropout: Option<&Dropout>) -> Tensor {
         let kind = x.kind();
         let y = x.linear(&self.weight.value(kind), self.bias(kind));
         let Some(lora) = self.active_lora() else { return y };
-        let dropped = match lora.dropout_mask(x, dropout_seed) {
+        let dropped = match lora.dropout_mask(x, dropout) {
             Some(mask) => x * mask,
             None => x.shallow_clone(),
         };
@@ -101,12 +109,20 @@ pub fn together<'m, const N: usize>(
     x: &Var<'m>,
     linears: [&'m Linear; N],
 ) -> [Var<'m>; N] {
+    together_dropped(tape, x, linears, tape.dropout())
+}
+
+fn together_dropped<'m, const N: usize>(
+    tape: &Tape<'m>,
+    x: &Var<'m>,
+    linears: [&'m Linear; N],
+    dropout: Option<&Dropout>,
+) -> [Var<'m>; N] {
     if tape.mode() == Mode::Autograd {
-        return linears
-            .map(|linear| tape.constant(linear.forward_tracked(x.tensor(), tape.dropout_seed())));
+        return linears.map(|linear| tape.constant(linear.forward_tracked(x.tensor(), dropout)));
     }
     let kind = x.tensor().kind();
-    let parts = Parts::new(tape, linears.to_vec(), x);
+    let parts = Parts::new(tape, linears.to_vec(), x, dropout);
     let mut index = 0;
     let ys = linears.map(|linear| {
         let y = linear.weight.product(x.tensor(), linear.bias(kind));
@@ -139,14 +155,17 @@ struct Parts<'m> {
 }
 
 impl<'m> Parts<'m> {
-    fn new(tape: &Tape<'m>, linears: Vec<&'m Linear>, x: &Var<'m>) -> Self {
+    fn new(
+        tape: &Tape<'m>,
+        linears: Vec<&'m Linear>,
+        x: &Var<'m>,
+        dropout: Option<&Dropout>,
+    ) -> Self {
         let (input, kind) = (x.tensor(), x.tensor().kind());
         let loras: Vec<&Lora> = linears.iter().filter_map(|linear| linear.active_lora()).collect();
         let masks: Vec<Option<Rc<Tensor>>> = linears
             .iter()
-            .map(|linear| {
-                linear.active_lora()?.dropout_mask(input, tape.dropout_seed()).map(Rc::new)
-            })
+            .map(|linear| linear.active_lora()?.dropout_mask(input, dropout).map(Rc::new))
             .collect();
         let a = (!loras.is_empty()).then(|| {
             Tensor::cat(&loras.iter().map(|lora| lora.a.cast(kind)).collect::<Vec<_>>(), 0)

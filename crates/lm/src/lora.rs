@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::dropout::Dropout;
 use crate::param::Param;
 
 /// Two small matrices beside a frozen one: `y = x·Wᵀ + scaling·(x·Aᵀ)·Bᵀ`.
@@ -134,21 +135,16 @@ impl Lora {
         (self.b.value() * self.scaling).to_kind(kind)
     }
 
-    /// The factors that dropout puts on the adapter's inputs in a pass with this seed: 0, or
-    /// `1 / (1 - p)`. The same in a recomputed pass.
-    pub(crate) fn dropout_mask(&self, x: &Tensor, seed: Option<u64>) -> Option<Tensor> {
-        let seed = seed.filter(|_| self.dropout > 0.0)?;
-        let keep = 1.0 - self.dropout;
-        let mask = draw(mix(seed, self.a.name()), || {
-            Tensor::empty(x.size(), (Kind::Float, x.device())).bernoulli_float_(keep)
-        });
-        Some((mask / keep).to_kind(x.kind()))
+    /// Dropout's factors for the adapter's inputs, where there is any.
+    pub(crate) fn dropout_mask(&self, x: &Tensor, dropout: Option<&Dropout>) -> Option<Tensor> {
+        let dropout = dropout.filter(|_| self.dropout > 0.0)?;
+        Some(dropout.mask(self.a.name(), self.dropout, x))
     }
 }
 
 /// Draws random numbers that depend on `seed` alone. LibTorch has one generator for all threads, so
 /// that no other thread may draw between seeding and drawing.
-fn draw(seed: u64, numbers: impl FnOnce() -> Tensor) -> Tensor {
+pub(crate) fn draw(seed: u64, numbers: impl FnOnce() -> Tensor) -> Tensor {
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed as i64);
@@ -156,7 +152,7 @@ fn draw(seed: u64, numbers: impl FnOnce() -> Tensor) -> Tensor {
 }
 
 /// A 63-bit seed from a seed and a name (FNV-1a, then the finaliser of SplitMix64).
-fn mix(seed: u64, name: &str) -> u64 {
+pub(crate) fn mix(seed: u64, name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use crate::adapters::Routes;
+use crate::dropout::Dropout;
 
 /// Which path a tape takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +32,13 @@ pub enum Mode {
 }
 
 /// What a tape does beside computing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TapeOptions {
     pub mode: Mode,
     /// Keep only the inputs of segments and compute the rest again in the backward pass.
     pub checkpointing: bool,
-    /// Seed of this pass's dropout masks; `None` switches dropout off.
-    pub dropout_seed: Option<u64>,
+    /// What this pass's dropout masks are drawn from; `None` switches dropout off.
+    pub dropout: Option<Dropout>,
 }
 
 /// One forward pass over a model that lives at least for `'m`.
@@ -92,7 +93,7 @@ impl<'m> Tape<'m> {
     /// A tape that records nothing.
     pub fn infer() -> Self {
         let mode = Mode::Infer;
-        Self::new(TapeOptions { mode, checkpointing: false, dropout_seed: None })
+        Self::new(TapeOptions { mode, checkpointing: false, dropout: None })
     }
 
     /// A tape that records nothing, over rows that each have an adapter of their own.
@@ -112,8 +113,8 @@ impl<'m> Tape<'m> {
         }
     }
 
-    pub fn dropout_seed(&self) -> Option<u64> {
-        self.options.dropout_seed
+    pub(crate) fn dropout(&self) -> Option<&Dropout> {
+        self.options.dropout.as_ref()
     }
 
     /// Whether the sum that ends a segment may be skipped, since only its gradient is wanted.
@@ -148,8 +149,8 @@ impl<'m> Tape<'m> {
         if !(self.records() && self.options.checkpointing) {
             return body(self, x);
         }
-        let forward = Tape::new(TapeOptions { mode: Mode::Infer, ..self.options });
-        let inside_segment = TapeOptions { checkpointing: false, ..self.options };
+        let forward = Tape::new(TapeOptions { mode: Mode::Infer, ..self.options.clone() });
+        let inside_segment = TapeOptions { checkpointing: false, ..self.options.clone() };
         let y = body(&forward, forward.constant(x.tensor.shallow_clone())).tensor;
         let y = self.tracked(y);
         let (input, input_slot, output) = (x.tensor, x.slot, y.slot);

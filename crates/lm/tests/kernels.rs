@@ -67,7 +67,7 @@ impl Net {
             param.zero_grad();
             param.track(mode == Mode::Autograd);
         }
-        let tape = Tape::new(TapeOptions { mode, checkpointing: false, dropout_seed: None });
+        let tape = Tape::new(TapeOptions { mode, checkpointing: false, dropout: None });
         let ids = Tensor::arange(TOKENS, (Kind::Int64, Device::Cpu));
         let y = operation(self, &tape, self.embedding.forward(&tape, &ids));
         let targets = Targets {

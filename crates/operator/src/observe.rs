@@ -49,6 +49,7 @@ pub(crate) async fn observe(
         pods: of_workspace(&ctx.children.pods, workspace),
         secrets: BTreeMap::new(),
         refusal: None,
+        killings: BTreeMap::new(),
         trainer: None,
         registry: RegistryAnswer::NotAsked,
         obstacle: ctx.obstacles.of(&key(workspace)),
@@ -62,7 +63,7 @@ pub(crate) async fn observe(
         look_at_pools(ctx, workspace, &mut observed).await.map_err(nodes_error)?;
     }
     let namespace = workspace.namespace().unwrap_or_default();
-    let Questions { secrets, adapter, trainer, refused, nodes, gpu_nodes } =
+    let Questions { secrets, adapter, trainer, refused, killed, nodes, gpu_nodes } =
         questions(workspace, &observed);
     for (name, kind) in secrets {
         let state = secret_state(ctx, &namespace, &name, kind).await?;
@@ -81,7 +82,12 @@ pub(crate) async fn observe(
         observed.gpu_nodes = pools::gpu_nodes(&ctx.client).await.ok();
     }
     if let Some(job) = refused {
-        observed.refusal = refusal(ctx, &namespace, &job).await;
+        observed.refusal = last_event(ctx, &namespace, ("Job", &job), "FailedCreate").await;
+    }
+    if let Some(pod) = killed
+        && let Some(word) = last_event(ctx, &namespace, ("Pod", &pod), "Killing").await
+    {
+        observed.killings.insert(pod, word);
     }
     if let Some(address) = trainer {
         observed.trainer = trainer_status(ctx, &address).await;
@@ -205,14 +211,17 @@ async fn secret_state(
     malformed("its key `.dockerconfigjson` is not a JSON object with `auths`")
 }
 
-/// The Job controller's last warning, such as that of a quota.
-async fn refusal(ctx: &Ctx, namespace: &str, job: &str) -> Option<String> {
+/// The last word of the events about an object that have a reason, such as that of a quota.
+async fn last_event(
+    ctx: &Ctx,
+    namespace: &str,
+    (kind, name): (&str, &str),
+    reason: &str,
+) -> Option<String> {
     let events: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
-    let about = format!("involvedObject.kind=Job,involvedObject.name={job},type=Warning");
+    let about = format!("involvedObject.kind={kind},involvedObject.name={name},reason={reason}");
     let list = events.list(&ListParams::default().fields(&about)).await.ok()?;
-    let failed =
-        list.items.into_iter().filter(|event| event.reason.as_deref() == Some("FailedCreate"));
-    failed.max_by_key(|event| event.last_timestamp.clone())?.message
+    list.items.into_iter().max_by_key(|event| event.last_timestamp.clone())?.message
 }
 
 /// The trainer's word; without one the plan does without it.

@@ -1,5 +1,6 @@
 //! What the status remembers of every start of the training.
 
+use api::Termination;
 use api::condition::Reason;
 use api::workspace::Attempt;
 use k8s_openapi::api::batch::v1::Job;
@@ -25,8 +26,15 @@ pub(crate) fn attempts(
 ) -> Vec<Attempt> {
     let mut all = kept;
     for pod in seen.trainings.iter().flat_map(|job| seen.pods(job)) {
-        let attempt = of_pod(pod);
-        match all.iter_mut().find(|known| known.pod == attempt.pod) {
+        let mut attempt = of_pod(pod, seen);
+        let known = all.iter_mut().find(|known| known.pod == attempt.pod);
+        // Of all pods only one runs: it is the one that was asked.
+        let asked = observed.trainer.as_ref().filter(|_| attempt.outcome == "Running");
+        let told = asked.and_then(|trainer| trainer.resumed_from).or(attempt.resumed_from);
+        attempt.resumed_from = told.or(known.as_ref().and_then(|known| known.resumed_from));
+        match known {
+            // It is more than what the pod says; the events that told it are gone after a while.
+            Some(known) if known.outcome == Reason::TrainerStalled.as_str() => {}
             Some(known) => *known = attempt,
             None => all.push(attempt),
         }
@@ -52,13 +60,15 @@ fn has_ended(attempt: &Attempt) -> bool {
     !matches!(attempt.outcome.as_str(), "Pending" | "Running" | "Unknown" | "")
 }
 
-fn of_pod(pod: &Pod) -> Attempt {
+fn of_pod(pod: &Pod, seen: &Seen<'_>) -> Attempt {
     let terminated = seen::terminated(pod);
+    let report = terminated.and_then(|ended| ended.message.as_deref());
+    let report = report.and_then(Termination::from_message);
     let started = pod.status.as_ref().and_then(|status| status.start_time.clone());
     let (outcome, message) = match (terminated, seen::phase(pod)) {
         (Some(ended), _) if ended.exit_code == 0 => (Reason::Succeeded.to_string(), None),
         (Some(_), _) | (None, "Failed") => {
-            let end = end::pod_end(pod);
+            let end = end::pod_end(pod, seen);
             (end.reason.to_string(), Some(end.message))
         }
         (None, phase) => (phase.to_owned(), None),
@@ -67,6 +77,7 @@ fn of_pod(pod: &Pod) -> Attempt {
         pod: pod.metadata.name.clone().unwrap_or_default(),
         start: started,
         end: terminated.and_then(|ended| ended.finished_at.clone()),
+        resumed_from: report.and_then(|report| report.resumed_from),
         outcome,
         message,
     }

@@ -20,7 +20,7 @@ use crate::release;
 use crate::render::{Context, Object, render, resolved, wish, with_ttl};
 use crate::seen::{JobState, Seen, state};
 use crate::status::{reason, status};
-use crate::uses;
+use crate::{trouble, uses};
 
 /// What is to be done, in this order: `delete`, `happening`, `apply`, `status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -154,7 +154,7 @@ fn conclude(
         apply,
         status: status(run, phase, seen, observed, capacity),
         happening: happening(run.raw, phase, observed),
-        next: next(phase, observed),
+        next: next(phase, seen, observed),
         finalizer: None,
     }
 }
@@ -273,7 +273,7 @@ fn happening(raw: &FineTuneWorkspace, phase: &Phase, observed: &Observed) -> Opt
 }
 
 /// When to look again: what the cluster does not tell is asked for.
-fn next(phase: &Phase, observed: &Observed) -> Next {
+fn next(phase: &Phase, seen: &Seen<'_>, observed: &Observed) -> Next {
     const PROGRESS: Next = Next::After(Duration::from_secs(10));
     const OUTSIDE: Next = Next::After(Duration::from_secs(15));
     const PATIENCE: Next = Next::After(Duration::from_mins(1));
@@ -286,10 +286,21 @@ fn next(phase: &Phase, observed: &Observed) -> Next {
         | Phase::NoNodes { .. }
         | Phase::Publishing { .. } => OUTSIDE,
         Phase::Training | Phase::Ending { .. } | Phase::Evaluating => PROGRESS,
-        Phase::Preflight { trouble: Some(_) } | Phase::Provisioning { trouble: _ } => PATIENCE,
+        Phase::Preflight { trouble: None } | Phase::Provisioning { trouble: None } => {
+            let job = seen.last_job().filter(|job| state(job) == JobState::Active);
+            let left = job.and_then(|job| trouble::until_asked(job, seen, observed.now.0));
+            match left.map(|left| left.try_into().unwrap_or_default()) {
+                Some(Duration::ZERO) => PROGRESS,
+                Some(left) => Next::After(left),
+                None if matches!(phase, Phase::Provisioning { .. }) => PATIENCE,
+                None => Next::OnChange,
+            }
+        }
+        Phase::Preflight { trouble: Some(_) } | Phase::Provisioning { trouble: Some(_) } => {
+            PATIENCE
+        }
         Phase::Rejected { .. }
         | Phase::Suspended
-        | Phase::Preflight { trouble: None }
         | Phase::Queued
         | Phase::Retrying { .. }
         | Phase::Succeeded { .. }

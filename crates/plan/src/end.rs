@@ -62,12 +62,24 @@ pub(crate) fn job_end(
             let message = format!("the job failed and left no pod: {why}");
             End::last(Reason::Interrupted, message, "edit the workspace to run it again")
         },
-        pod_end,
+        |pod| pod_end(pod, seen),
     )
 }
 
-/// Why a pod ended, from its termination message and exit code.
-pub(crate) fn pod_end(pod: &Pod) -> End {
+/// Whether the trainer got SIGKILL, and not for its memory.
+pub(crate) fn is_killed(pod: &Pod) -> bool {
+    seen::terminated(pod).is_some_and(|ended| {
+        ended.exit_code == exit_code::KILLED && ended.reason.as_deref() != Some("OOMKilled")
+    })
+}
+
+/// Why a pod ended, from its termination message and exit code, and from the kubelet's word where it killed
+/// the trainer.
+pub(crate) fn pod_end(pod: &Pod, seen: &Seen<'_>) -> End {
+    let killing = seen.killing(pod).filter(|_| is_killed(pod));
+    if killing.is_some_and(|word| word.contains("liveness probe")) {
+        return stall::silent();
+    }
     let Some(terminated) = seen::terminated(pod) else {
         return evicted(pod);
     };

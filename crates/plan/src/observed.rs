@@ -34,6 +34,9 @@ pub struct Observed {
     /// Why the Job controller could not make a pod: the last warning on the running Job.
     #[serde(default)]
     pub refusal: Option<String>,
+    /// Why the kubelet killed pods, in its words, as far as it was asked for.
+    #[serde(default)]
+    pub killings: BTreeMap<String, String>,
     /// The trainer's own word, where it answered in time.
     #[serde(default)]
     pub trainer: Option<TrainerStatus>,

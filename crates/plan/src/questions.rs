@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use api::workspace::AdapterStatus;
 use api::{FineTuneWorkspace, valid, validate};
 
+use crate::end;
 use crate::names::Run;
 use crate::nodes;
 use crate::observed::{Observed, SecretKind};
 use crate::phase::report;
 use crate::seen::{self, JobState, Seen};
-use crate::uses;
+use crate::{trouble, uses};
 
 /// What [`crate::plan`] would like to know beside the workspace's own objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +22,10 @@ pub struct Questions {
     pub adapter: Option<(AdapterStatus, Option<String>)>,
     /// Address of the trainer that may tell its progress.
     pub trainer: Option<String>,
-    /// A Job that runs and has no pod: its warnings tell why.
+    /// A Job that runs and has had no pod for a while: its warnings tell why.
     pub refused: Option<String>,
+    /// A pod whose trainer was killed: its events tell why.
+    pub killed: Option<String>,
     /// Nodes that the run used and may still hold.
     pub nodes: BTreeSet<String>,
     /// Whether any node of the cluster could take the pod.
@@ -38,7 +41,7 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
     if seen.trainings.is_empty() {
         questions.secrets = secrets(&workspace.secrets);
     }
-    let Some(job) = seen.trainings.last().copied().or(seen.preflight) else { return questions };
+    let Some(job) = seen.last_job() else { return questions };
     match (seen::state(job), seen.live_pod(job)) {
         (JobState::Active, Some(pod)) if seen::phase(pod) == "Running" => {
             questions.trainer = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
@@ -46,12 +49,20 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
         (JobState::Active, Some(_)) => {
             questions.gpu_nodes = nodes::waits(&workspace, &run, &seen, first);
         }
-        (JobState::Active, None) => questions.refused.clone_from(&job.metadata.name),
+        (JobState::Active, None) => {
+            let is_overdue =
+                trouble::until_asked(job, &seen, first.now.0).is_some_and(|left| left.is_zero());
+            questions.refused = job.metadata.name.clone().filter(|_| is_overdue);
+        }
         (JobState::Complete, _) => {
             let adapter = report(job, &seen).and_then(|report| report.adapter);
             questions.adapter = adapter.map(|adapter| (adapter, workspace.secrets.push.clone()));
         }
-        (JobState::Suspended | JobState::Failed(_), _) => {}
+        (JobState::Failed(_), _) => {
+            let killed = seen.pods(job).pop().filter(|pod| end::is_killed(pod));
+            questions.killed = killed.and_then(|pod| pod.metadata.name.clone());
+        }
+        (JobState::Suspended, _) => {}
     }
     questions
 }

@@ -1,5 +1,7 @@
 //! The observed objects of one revision, put in order.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 
@@ -13,6 +15,8 @@ pub(crate) struct Seen<'a> {
     /// In the order in which they were made. All but the last one have ended.
     pub(crate) trainings: Vec<&'a Job>,
     pods: Vec<&'a Pod>,
+    /// Why the kubelet killed some of them.
+    killings: &'a BTreeMap<String, String>,
 }
 
 /// How a Job stands.
@@ -39,6 +43,7 @@ impl<'a> Seen<'a> {
             preflight: of_run(Role::Preflight).next(),
             trainings,
             pods: observed.pods.iter().collect(),
+            killings: &observed.killings,
         }
     }
 
@@ -59,6 +64,16 @@ impl<'a> Seen<'a> {
     /// How often the training was started anew before the last Job, and the last one itself.
     pub(crate) fn last_training(&self) -> Option<(u32, &'a Job)> {
         self.trainings.last().map(|job| (names::number(job), *job))
+    }
+
+    /// Why the kubelet killed a pod, in its words.
+    pub(crate) fn killing(&self, pod: &Pod) -> Option<&'a str> {
+        self.killings.get(pod.metadata.name.as_ref()?).map(String::as_str)
+    }
+
+    /// The Job that was made last.
+    pub(crate) fn last_job(&self) -> Option<&'a Job> {
+        self.trainings.last().copied().or(self.preflight)
     }
 
     /// The pod that runs or is about to.

@@ -57,6 +57,16 @@ pub(crate) fn end(limit: Duration) -> End {
     }
 }
 
+/// How an attempt ended that the kubelet killed, since the trainer did not even answer.
+pub(crate) fn silent() -> End {
+    End {
+        reason: Reason::TrainerStalled,
+        message: "the trainer did not answer any more, and the kubelet killed it".to_owned(),
+        hint: Some("see the pod's log and the node's; then edit the workspace".to_owned()),
+        again: Again::Unchanged,
+    }
+}
+
 fn message(limit: &str) -> String {
     format!("the trainer showed no sign of work for {limit}")
 }

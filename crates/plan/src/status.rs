@@ -1,15 +1,17 @@
 //! What the workspace's status says: phase, conditions, progress, attempts.
 
-use api::Fault;
 use api::condition::{COMPLETE, FAILED, READY, RECONCILING, Reason, STALLED, SUSPENDED};
-use api::workspace::{CapacityStatus, FineTuneWorkspaceStatus, Phase as Word, Progress};
+use api::workspace::{
+    CapacityStatus, CheckpointStatus, FineTuneWorkspaceStatus, Phase as Word, Progress,
+};
+use api::{Fault, Termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::attempts::attempts;
 use crate::names::Run;
 use crate::observed::Observed;
 use crate::phase::{Phase, report};
-use crate::seen::Seen;
+use crate::seen::{self, Seen};
 
 /// Most characters of a condition's message.
 const MOST: usize = 1024;
@@ -35,9 +37,13 @@ pub(crate) fn status(
         revision: Some(run.revision.clone()),
         phase: Some(word(phase)),
         conditions: conditions(phase, observed, &old.conditions, raw.metadata.generation),
-        progress: last.or(told).or(kept.progress).map(rounded),
+        progress: last.or(told).or(kept.progress).map(|progress| shown(progress, phase)),
         resolved: preflight.and_then(|report| report.resolved).or(kept.resolved),
         evaluation: training.map_or(kept.evaluation, |report| report.evaluation),
+        checkpoints: match phase {
+            Phase::Succeeded { .. } => Vec::new(),
+            _ => checkpoint(seen, observed).map_or(kept.checkpoints, |newest| vec![newest]),
+        },
         adapter: match phase {
             Phase::Succeeded { adapter } => Some(adapter.clone()),
             _ => None,
@@ -45,6 +51,16 @@ pub(crate) fn status(
         capacity,
         attempts: attempts(kept.attempts, phase, seen, observed),
     }
+}
+
+/// The newest checkpoint that the last pod of the training tells of.
+fn checkpoint(seen: &Seen<'_>, observed: &Observed) -> Option<CheckpointStatus> {
+    let told = observed.trainer.as_ref().and_then(|trainer| trainer.checkpoint.clone());
+    told.or_else(|| {
+        let pod = seen.trainings.last().and_then(|job| seen.pods(job).pop())?;
+        let last_word = seen::terminated(pod)?.message.as_deref()?;
+        Termination::from_message(last_word)?.checkpoint
+    })
 }
 
 /// The phase's name.
@@ -212,13 +228,27 @@ pub fn unreadable(
     }
 }
 
-/// Progress with the digits that a person reads, so that a status of the same meaning is the same.
-fn rounded(progress: Progress) -> Progress {
+/// Progress with the digits that a person reads, so that a status of the same meaning is the same; with the
+/// time that is left, while it runs.
+fn shown(mut progress: Progress, phase: &Phase) -> Progress {
     let round = |value: f64, factor: f64| (value * factor).round() / factor;
-    Progress {
-        train_loss: progress.train_loss.map(|loss| round(loss, 1e4)),
-        valid_loss: progress.valid_loss.map(|loss| round(loss, 1e4)),
-        tokens_per_second: progress.tokens_per_second.map(f64::round),
-        ..progress
+    let Progress { step, total_steps, .. } = progress;
+    let left = progress.eta_seconds.filter(|_| matches!(phase, Phase::Training));
+    let left = left.filter(|_| step < total_steps);
+    let left = left.map(|seconds| format!(", {} left", about(seconds))).unwrap_or_default();
+    progress.summary = format!("{step}/{total_steps}{left}");
+    progress.train_loss = progress.train_loss.map(|loss| round(loss, 1e4));
+    progress.valid_loss = progress.valid_loss.map(|loss| round(loss, 1e4));
+    progress.tokens_per_second = progress.tokens_per_second.map(f64::round);
+    progress
+}
+
+/// A length of time in one or two units.
+fn about(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds / 3600 % 24),
     }
 }

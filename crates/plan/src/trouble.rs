@@ -12,6 +12,9 @@ use crate::seen::{self, Seen};
 /// How long images may fail to be pulled: a registry that is being restarted comes back in less.
 const PULL_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
+/// How long a Job may have no pod before it is asked why: most pods come at once, and asking costs a request.
+const POD_PATIENCE: SignedDuration = SignedDuration::from_secs(3);
+
 /// What holds a pod up.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trouble {
@@ -38,6 +41,20 @@ pub(crate) fn of(job: &Job, seen: &Seen<'_>, observed: &Observed) -> Option<Trou
         return Some(Trouble { reason: Reason::PodRefused, message, hint, is_final: false });
     };
     unschedulable(pod).or_else(|| not_starting(pod, observed.now.0))
+}
+
+/// Time until an active Job without a pod is to be asked why it has none; `None` while there is nothing to
+/// ask.
+pub(crate) fn until_asked(job: &Job, seen: &Seen<'_>, now: Timestamp) -> Option<SignedDuration> {
+    let last = seen.pods(job).pop();
+    if last.is_some_and(|pod| !matches!(seen::phase(pod), "Failed")) {
+        return None;
+    }
+    let ended = last.and_then(|pod| seen::terminated(pod)?.finished_at.clone());
+    let since = ended.or_else(|| job.status.as_ref()?.start_time.clone())?;
+    // Clocks differ: nobody waits longer than this.
+    let left = (since.0 + POD_PATIENCE).duration_since(now).min(POD_PATIENCE);
+    Some(left.max(SignedDuration::ZERO))
 }
 
 fn unschedulable(pod: &Pod) -> Option<Trouble> {

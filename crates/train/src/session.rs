@@ -8,6 +8,7 @@ mod store;
 use std::ops::ControlFlow;
 
 use api::run_spec::{Adapter, Method, Training};
+use lm::dropout::Dropout;
 use lm::generate::{Flow, GenerateOptions, generate};
 use lm::model::Model;
 use lm::packed::Packed;
@@ -92,12 +93,13 @@ impl Session {
         let scale = if weight > 0.0 { 1.0 / weight } else { 0.0 };
         let mut score = Score::default();
         let mut done = 0;
-        for (index, batch) in batches.iter().enumerate() {
+        for batch in batches {
             let packed = self.pack(batch);
             let tape = Tape::new(TapeOptions {
                 mode: if training { Mode::Explicit } else { Mode::Infer },
                 checkpointing: self.checkpointing,
-                dropout_seed: training.then(|| self.dropout_seed(index)),
+                dropout: training
+                    .then(|| Dropout::new(self.step_seed(), done as u64, packed.lengths())),
             });
             let (model, how) = (&self.model, &self.method);
             let loss = tch::no_grad(|| method::loss(how, model, &tape, &packed, batch, scale));
@@ -168,11 +170,9 @@ impl Session {
         self.step
     }
 
-    /// A seed for each micro-batch of each step, so that a resumed run draws what the uninterrupted
-    /// one would have drawn.
-    fn dropout_seed(&self, micro_batch: usize) -> u64 {
-        let mixed = self.seed ^ self.step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed.rotate_left(29) ^ (micro_batch as u64).wrapping_mul(0xd1b5_4a32_d192_ed03)
+    /// A seed for each step, so that a resumed run draws what the uninterrupted one would have drawn.
+    fn step_seed(&self) -> u64 {
+        self.seed ^ self.step.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use api::termination::{Stage, Termination};
 use api::workspace::{AdapterStatus, CheckpointPlace, Resolved as Estimate, Score};
-use api::{DataFacts, MachineFacts, Workspace};
+use api::{DataFacts, MachineFacts, TrainerStatus, Workspace};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use oci::{Options, Target};
@@ -127,8 +127,11 @@ fn train(
     if let Some(pusher) = &pusher {
         pusher.discard();
     }
-    let (evaluation, progress) = (scores(&outcome), progress.status().progress);
-    Ok(Termination { adapter, evaluation, progress, push_seconds, ..Termination::default() })
+    let TrainerStatus { progress, resumed_from, .. } = progress.status();
+    let evaluation = scores(&outcome);
+    let done =
+        Termination { adapter, evaluation, progress, resumed_from, ..Termination::default() };
+    Ok(Termination { push_seconds, ..done })
 }
 
 fn publish(prepared: &Prepared, outcome: &Outcome) -> Result<Option<AdapterStatus>, oci::Error> {

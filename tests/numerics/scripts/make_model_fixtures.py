@@ -102,11 +102,16 @@ def mix(seed, name):
     return (value ^ value >> 31) >> 1
 
 
-class Dropout(torch.nn.Module):
-    """PEFT's dropout with masks that can be drawn again: one for a layer and all tokens of a batch, which
-    depends on the seed of the pass alone. Without a seed nothing is dropped."""
+def of_sequence(seed, number):
+    """The seed of one sequence: `of_sequence` of `crates/lm/src/dropout.rs`."""
+    return (seed << 29 | seed >> 35) % 2**64 ^ number * 0xD1B54A32D192ED03 % 2**64
 
-    seed, tokens, start = None, 0, 0
+
+class Dropout(torch.nn.Module):
+    """PEFT's dropout with masks that can be drawn again: one for a layer and a sequence, which depends on the
+    seed of the step and on the number of the sequence in it. Without a seed nothing is dropped."""
+
+    seed, sequence = None, 0
 
     def __init__(self, name, p):
         super().__init__()
@@ -115,9 +120,8 @@ class Dropout(torch.nn.Module):
     def forward(self, x):
         if Dropout.seed is None:
             return x
-        torch.manual_seed(mix(Dropout.seed, self.name))
-        mask = torch.empty(Dropout.tokens, x.shape[-1]).bernoulli_(1 - self.p) / (1 - self.p)
-        return x * mask[Dropout.start : Dropout.start + x.shape[-2]]
+        torch.manual_seed(mix(of_sequence(Dropout.seed, Dropout.sequence), self.name))
+        return x * torch.empty(x.shape[-2:]).bernoulli_(1 - self.p) / (1 - self.p)
 
 
 def drop_with(model, p):
@@ -131,14 +135,13 @@ def loss_of(model, batch, seed=None):
     """Cross-entropy, mean over all labels of the batch; each sequence goes through alone, which is
     what packing has to amount to. With a seed, adapters that have dropout drop by it."""
     total, weight, all_logits = 0.0, 0.0, []
-    Dropout.seed, Dropout.tokens, Dropout.start = seed, sum(len(ids) for ids, _ in batch), 0
-    for ids, weights in batch:
+    Dropout.seed = seed
+    for Dropout.sequence, (ids, weights) in enumerate(batch):
         logits = model(input_ids=ids[None], use_cache=False).logits[0]
         nll = torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none")
         total = total + (nll * weights[1:]).sum()
         weight += weights[1:].sum().item()
         all_logits.append(logits.detach())
-        Dropout.start += len(ids)
     return total / weight, torch.cat(all_logits)
 
 

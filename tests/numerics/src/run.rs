@@ -1,6 +1,7 @@
 //! Runs our engine on what a reference was made from.
 
 use anyhow::{Context, Result, ensure};
+use lm::dropout::Dropout;
 use lm::files::ModelFiles;
 use lm::head::Targets;
 use lm::model::{LoadOptions, Model};
@@ -24,10 +25,10 @@ pub enum Path {
 impl Path {
     pub const ALL: [Self; 3] = [Self::Explicit, Self::Checkpointed, Self::Autograd];
 
-    /// `dropout_seed` decides the masks of this pass; without one nothing is dropped.
-    pub fn tape<'m>(self, dropout_seed: Option<u64>) -> Tape<'m> {
+    /// `dropout` decides the masks of this pass; without one nothing is dropped.
+    pub fn tape<'m>(self, dropout: Option<Dropout>) -> Tape<'m> {
         let mode = if self == Self::Autograd { Mode::Autograd } else { Mode::Explicit };
-        Tape::new(TapeOptions { mode, checkpointing: self == Self::Checkpointed, dropout_seed })
+        Tape::new(TapeOptions { mode, checkpointing: self == Self::Checkpointed, dropout })
     }
 }
 
@@ -102,7 +103,7 @@ pub fn loss_and_gradients_dropped(
         param.zero_grad();
         param.track(path == Path::Autograd);
     }
-    let tape = path.tape(dropout_seed);
+    let tape = path.tape(dropout_seed.map(|seed| Dropout::new(seed, 0, packed.lengths())));
     let hidden = model.hidden(&tape, &packed, None);
     let loss = model.loss(&tape, &hidden, &targets);
     loss.backward(&tape);

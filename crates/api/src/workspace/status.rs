@@ -38,6 +38,10 @@ pub struct FineTuneWorkspaceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evaluation: Vec<Score>,
 
+    /// What the run would go on from: the newest checkpoint in the registry, until the adapter is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointStatus>,
+
     /// The published adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
@@ -70,7 +74,7 @@ pub enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Steps done of all, such as `120/400`.
+    /// Steps done of all, and the time left while it trains, such as `120/400, 25m left`.
     pub summary: String,
     /// Optimizer steps done.
     pub step: u64,
@@ -160,6 +164,9 @@ pub struct Attempt {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Time>,
+    /// The step of the checkpoint that it went on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<u64>,
     /// `Running`, `Succeeded`, or why it ended, such as `OutOfMemory`.
     pub outcome: String,
     /// Why it ended, in a sentence.

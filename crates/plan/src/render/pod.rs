@@ -2,6 +2,7 @@
 //! images and the secrets that the spec names, and nothing else.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api::Workspace;
 use api::valid::{DataSource, HeldOut, ModelSource};
@@ -74,7 +75,7 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
                 protocol: Some("TCP".to_owned()),
                 ..ContainerPort::default()
             }]),
-            liveness_probe: Some(liveness()),
+            liveness_probe: Some(liveness(workspace.limits.stall)),
             resources: Some(resources(context, role)),
             security_context: Some(container_security()),
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -90,9 +91,12 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
     pod
 }
 
-/// The trainer answers `/healthz` with an error when it has made no step for too long. The operator has
-/// five minutes to end it before the kubelet does.
-fn liveness() -> Probe {
+/// The trainer answers `/healthz` with an error when it has made no step for `limits.stall`. The operator has
+/// as long again to end it before the kubelet does, at most five minutes; and so has a trainer that does not
+/// answer at all. One that hangs saves nothing, whatever time it is given.
+fn liveness(stall: Duration) -> Probe {
+    const EVERY: u64 = 10;
+    let failures = (stall.as_secs() / EVERY).clamp(3, 30);
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some("/healthz".to_owned()),
@@ -100,9 +104,10 @@ fn liveness() -> Probe {
             ..HTTPGetAction::default()
         }),
         initial_delay_seconds: Some(30),
-        period_seconds: Some(20),
-        timeout_seconds: Some(10),
-        failure_threshold: Some(15),
+        period_seconds: Some(EVERY as i32),
+        timeout_seconds: Some(EVERY as i32),
+        failure_threshold: Some(failures as i32),
+        termination_grace_period_seconds: Some(10),
         ..Probe::default()
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Situation {
     pub(crate) earlier_revision: bool,
     pub(crate) secrets: BTreeMap<String, SecretState>,
     pub(crate) refusal: Option<String>,
+    /// The kubelet's word on each pod of the training that it killed.
+    pub(crate) killing: Option<String>,
     pub(crate) trainer: Option<TrainerStatus>,
     pub(crate) registry: RegistryAnswer,
     /// What nodes could be made with.
@@ -126,6 +128,7 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         pods: Vec::new(),
         secrets: BTreeMap::new(),
         refusal: None,
+        killings: BTreeMap::new(),
         trainer: None,
         registry: RegistryAnswer::NotAsked,
         obstacle: None,
@@ -185,6 +188,11 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
     observed.gpu_nodes.clone_from(&now.gpu_nodes);
     observed.secrets.clone_from(&now.secrets);
     observed.refusal.clone_from(&now.refusal);
+    let of_pods = |word: &String| {
+        let names = observed.pods.iter().filter_map(|pod| pod.metadata.name.clone());
+        names.map(|name| (name, word.clone())).collect()
+    };
+    observed.killings = now.killing.as_ref().map(of_pods).unwrap_or_default();
     observed.trainer.clone_from(&now.trainer);
     observed.registry.clone_from(&now.registry);
     let soon = Time(observed.now.0 + k8s_openapi::jiff::SignedDuration::from_secs(30));

@@ -38,6 +38,7 @@ impl Ended {
     pub(super) fn after(mut self, progress: &Progress) -> Self {
         let status = progress.status();
         self.message.progress = status.progress;
+        self.message.resumed_from = status.resumed_from;
         self.message.checkpoint = status.checkpoint;
         self
     }

@@ -139,9 +139,12 @@ impl Progress {
         super::metrics::text(&heard, heard.at.elapsed(), heard.since.elapsed())
     }
 
-    /// How long nothing has happened, where that is longer than it may be.
+    /// How long nothing has happened, where that is longer than it may be. A push waits for the registry, and
+    /// has limits of its own.
     pub(super) fn stalled(&self) -> Option<Duration> {
-        Some(self.lock().at.elapsed()).filter(|idle| *idle > self.0.stall)
+        let heard = self.lock();
+        let idle = heard.at.elapsed();
+        (idle > self.0.stall && heard.status.stage != Stage::Publishing).then_some(idle)
     }
 
     /// Events from the number `next` on, and the number of the one after them. Waits up to `patience`

@@ -62,6 +62,7 @@ fn hangs(idle: Duration, progress: &Progress) -> Termination {
         message,
         hint: Some(hint.to_owned()),
         progress: status.progress,
+        resumed_from: status.resumed_from,
         checkpoint: status.checkpoint,
         ..Termination::default()
     }

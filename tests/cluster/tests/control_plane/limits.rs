@@ -1,20 +1,17 @@
 //! `spec.limits`: deadline, retries, stall, and how long ended pods are kept.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::condition::{FAILED, READY};
+use api::termination::Stage;
 use api::workspace::{Phase, Progress};
 use api::{Termination, TrainerStatus};
-use axum::Router;
-use axum::routing::get;
 use k8s_openapi::api::batch::v1::Job;
 use testkit::cluster::tools::needs_control_plane;
 use tests_cluster::{Ending, Operator, Place, WORKSPACE, until};
-use tokio::net::TcpListener;
 
-use crate::support::{condition, events, reached};
+use crate::support::{condition, events, reached, trainer};
 
 fn with(limits: &str) -> String {
     format!("{WORKSPACE}  limits: {{{limits}}}\n")
@@ -110,9 +107,24 @@ async fn a_trainer_that_stalls_is_ended_and_tried_again() {
         return;
     }
     let idle = Arc::new(AtomicU64::new(0));
-    let address = trainer(Arc::clone(&idle)).await;
+    let address = "127.9.8.7";
+    trainer(address, {
+        let idle = Arc::clone(&idle);
+        move || TrainerStatus {
+            stage: Stage::Training,
+            progress: Some(Progress {
+                summary: "12/40".to_owned(),
+                step: 12,
+                total_steps: 40,
+                ..Progress::default()
+            }),
+            idle_seconds: Some(idle.load(Ordering::SeqCst)),
+            ..TrainerStatus::default()
+        }
+    })
+    .await;
     let (place, _operator) = training("stall", "stall: 20m, retries: 1").await;
-    place.run_pod_at("-t0", &address).await.unwrap();
+    place.run_pod_at("-t0", address).await.unwrap();
     let status = reached(&place, Phase::Training, "Training").await;
     assert_eq!(status.progress.unwrap().summary, "12/40");
     idle.store(1201, Ordering::SeqCst);
@@ -128,31 +140,7 @@ async fn a_trainer_that_stalls_is_ended_and_tried_again() {
     assert_eq!(stalled.type_, "Warning");
     assert!(stalled.note.contains("no sign of work for 20m"), "{stalled:?}");
 
-    place.run_pod_at("-t1", &address).await.unwrap();
+    place.run_pod_at("-t1", address).await.unwrap();
     let status = reached(&place, Phase::Failed, "TrainerStalled").await;
     assert!(condition(&status, READY).2.contains("limits.stall"), "{status:?}");
-}
-
-/// A trainer's `/status` at an address of this machine that no other test uses.
-async fn trainer(idle: Arc<AtomicU64>) -> String {
-    let address = "127.9.8.7";
-    let answer = move || {
-        let status = TrainerStatus {
-            stage: api::termination::Stage::Training,
-            progress: Some(Progress {
-                summary: "12/40".to_owned(),
-                step: 12,
-                total_steps: 40,
-                ..Progress::default()
-            }),
-            idle_seconds: Some(idle.load(Ordering::SeqCst)),
-            ..TrainerStatus::default()
-        };
-        std::future::ready(serde_json::to_string(&status).unwrap())
-    };
-    let at: SocketAddr = format!("{address}:{}", plan::render::PORT).parse().unwrap();
-    let listener = TcpListener::bind(at).await.unwrap();
-    let router = Router::new().route("/status", get(answer));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    address.to_owned()
 }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use api::Termination;
+use api::termination::Stage;
 use api::workspace::Phase;
+use api::{Termination, TrainerStatus};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -11,7 +12,7 @@ use testkit::cluster::tools::needs_control_plane;
 use tests_cluster::{Ending, Operator, Place, WORKSPACE};
 
 use crate::life::gone;
-use crate::support::reached;
+use crate::support::{reached, trainer};
 
 /// The operator is killed in every phase, and the run goes on as if it had not been.
 #[tokio::test]
@@ -122,6 +123,8 @@ async fn deletion_leaves_nothing_in_any_phase() {
     }
     let place = Place::new("deletion").await.unwrap();
     let mut operator = Operator::start(&place, false).unwrap();
+    let stage = Stage::Evaluating;
+    trainer(EVALUATING, move || TrainerStatus { stage, ..TrainerStatus::default() }).await;
     let phases = [
         (Phase::Rejected, "InvalidSecret"),
         (Phase::Suspended, "SuspendedByUser"),
@@ -129,6 +132,7 @@ async fn deletion_leaves_nothing_in_any_phase() {
         (Phase::Queued, "AwaitingAdmission"),
         (Phase::Provisioning, "Starting"),
         (Phase::Training, "Training"),
+        (Phase::Evaluating, "Evaluating"),
         (Phase::Publishing, "RegistryUnreachable"),
         (Phase::Failed, "InvalidData"),
     ];
@@ -150,6 +154,9 @@ async fn deletion_leaves_nothing_in_any_phase() {
     assert!(!log.contains("will be tried again"), "{log}");
 }
 
+/// Address of a trainer that evaluates.
+const EVALUATING: &str = "127.9.8.6";
+
 /// Makes a workspace, and brings it to a phase.
 async fn come_to(place: &Place, phase: Phase) {
     let workspace = match phase {
@@ -165,6 +172,10 @@ async fn come_to(place: &Place, phase: Phase) {
     }
     place.end_pod("-pre", Ending::well(Termination::default())).await.unwrap();
     if matches!(phase, Phase::Queued | Phase::Provisioning) {
+        return;
+    }
+    if phase == Phase::Evaluating {
+        place.run_pod_at("-t0", EVALUATING).await.unwrap();
         return;
     }
     place.run_pod("-t0").await.unwrap();

@@ -1,10 +1,13 @@
-//! Reading a workspace's status and events, and a registry with an adapter.
+//! Reading a workspace's status and events, a trainer's word, and a registry with an adapter.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use api::FineTuneWorkspace;
 use api::condition::READY;
 use api::workspace::{AdapterStatus, FineTuneWorkspaceStatus, Phase};
+use api::{FineTuneWorkspace, TrainerStatus};
+use axum::Router;
+use axum::routing::get;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
@@ -12,6 +15,7 @@ use kube::api::{ListParams, ObjectMeta};
 use kube::runtime::wait::Condition;
 use testkit::registry::Registry;
 use tests_cluster::{Place, until};
+use tokio::net::TcpListener;
 
 /// An event on the only workspace.
 #[derive(Debug)]
@@ -64,6 +68,18 @@ pub(crate) fn condition(status: &FineTuneWorkspaceStatus, type_: &str) -> (Strin
         .find(|one| one.type_ == type_)
         .map(|one| (one.status.clone(), one.reason.clone(), one.message.clone()))
         .unwrap_or_default()
+}
+
+/// A trainer's `/status` at an address of this machine that no other test uses.
+pub(crate) async fn trainer(
+    address: &str,
+    status: impl Fn() -> TrainerStatus + Clone + Send + Sync + 'static,
+) {
+    let at: SocketAddr = format!("{address}:{}", plan::render::PORT).parse().unwrap();
+    let listener = TcpListener::bind(at).await.unwrap();
+    let answer = move || std::future::ready(serde_json::to_string(&status()).unwrap());
+    let router = Router::new().route("/status", get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
 }
 
 /// An adapter in a registry that asks for a login.

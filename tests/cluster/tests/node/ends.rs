@@ -1,7 +1,7 @@
 //! Pods that are ended from outside: by the eviction API, by a drain, by a signal.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -43,6 +43,7 @@ fn an_evicted_pod_is_followed_by_another() {
         ensure!(owner(&next) == owner(&pod), "an eviction is not the Job's fault");
         let status = team.succeeded().await?;
         ensure!(status["attempts"].as_array().is_some_and(|all| all.len() == 2), "{status:#}");
+        ensure!(status["attempts"][1]["resumedFrom"].as_u64() >= Some(10), "{status:#}");
         team.delete().await
     });
 }
@@ -75,14 +76,39 @@ fn a_killed_trainer_goes_on_and_makes_the_adapter_of_an_undisturbed_run() {
         let (pod, trainer) = in_the_midst(team).await?;
         checkpoint_in_registry(team).await?;
         trainer.send(Signal::KILL)?;
-        let next = team.training_pod(&[&pod]).await?;
+        team.training_pod(&[&pod]).await?;
         let status = team.succeeded().await?;
         ensure!(status["adapter"]["digest"] == undisturbed, "not {undisturbed}: {status:#}");
         let attempts = status["attempts"].as_array().context("no attempts")?;
         ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "Interrupted", "{status:#}");
-        let name = next.metadata.name.as_deref().context("no name")?;
-        let log = team.node.kubectl(&format!("logs -n killed {name}"))?;
-        ensure!(log.contains("resumed"), "it began anew: {log}");
+        ensure!(attempts[1]["resumedFrom"].as_u64() >= Some(5), "it began anew: {status:#}");
+        team.delete().await
+    });
+}
+
+/// It does not even say that it hangs: the kubelet finds out, and the run goes on from its checkpoint.
+#[test]
+fn a_trainer_that_answers_nothing_is_killed_and_the_run_goes_on() {
+    on_node("hung", Company::Any, async |team| {
+        let mut workspace = slow(team).await?;
+        workspace["spec"]["limits"] = json!({"stall": "20s"});
+        team.apply(&workspace).await?;
+        let (pod, trainer) = in_the_midst(team).await?;
+        let has_checkpoint =
+            |status: &Value| status["checkpoints"].as_array().is_some_and(|all| all.len() == 1);
+        let told = team.when("a checkpoint", has_checkpoint).await?;
+        ensure!(told["checkpoints"][0]["step"].as_u64() >= Some(5), "{told:#}");
+        trainer.send(Signal::STOP)?;
+        let hangs = Instant::now();
+        team.training_pod(&[&pod]).await?;
+        ensure!(hangs.elapsed() < Duration::from_secs(120), "it hung for {:?}", hangs.elapsed());
+        let status = team.succeeded().await?;
+        let attempts = status["attempts"].as_array().context("no attempts")?;
+        ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "TrainerStalled", "{status:#}");
+        let message = attempts[0]["message"].to_string();
+        ensure!(message.contains("did not answer any more"), "{message}");
+        ensure!(attempts[1]["resumedFrom"].as_u64() >= Some(5), "{status:#}");
+        ensure!(status["checkpoints"].is_null(), "{status:#}");
         team.delete().await
     });
 }

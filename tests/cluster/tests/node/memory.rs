@@ -15,15 +15,22 @@ async fn large(team: &Team) -> Result<Value> {
     let mut workspace = team.workspace();
     workspace["spec"]["data"]["train"]["image"] = json!(image);
     workspace["spec"]["hyperparameters"] = json!({
-        "maxSteps": 2, "batchSize": 128, "microBatchTokens": 262_144, "maxSequenceLength": 2048,
+        "maxSteps": 3, "batchSize": 128, "microBatchTokens": 262_144, "maxSequenceLength": 2048,
+        "learningRate": 0.01, "warmupSteps": 0,
     });
+    workspace["spec"]["adapter"] = json!({"lora": {"dropout": 0.2}});
     Ok(workspace)
 }
 
-/// The next attempt takes half of the tokens at once, which leaves the losses as they are.
+/// The next attempt takes half of the tokens at once, which leaves the losses as they are, with dropout too.
 #[test]
 fn a_trainer_out_of_memory_is_tried_again_with_half_the_micro_batch() {
     on_node("memory", Company::Any, async |team| {
+        team.apply(&large(team).await?).await?;
+        let undisturbed = losses(team, &team.succeeded().await?)?;
+        ensure!(undisturbed.len() == 3, "{undisturbed:?}");
+        team.delete().await?;
+
         team.apply(&large(team).await?).await?;
         let (_, trainer) = team.held().await?;
         trainer.send(Signal::CONT)?;
@@ -33,12 +40,22 @@ fn a_trainer_out_of_memory_is_tried_again_with_half_the_micro_batch() {
         let attempts = status["attempts"].as_array().context("no attempts")?;
         ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "OutOfMemory", "{status:#}");
         let halved = team.jobs.list(&ListParams::default()).await?.items.into_iter().any(|job| {
-            job.metadata.name.as_deref().is_some_and(|name| name.ends_with("-t1"))
+            job.metadata.name.is_some_and(|name| name.ends_with("-t1"))
                 && format!("{:?}", job.spec).contains("ANNEAL_MICRO_BATCH_HALVINGS")
         });
         ensure!(halved, "{:?}", team.job_names().await?);
+        let found = losses(team, &status)?;
+        let is_close = |(loss, expected): (&f64, &f64)| (loss - expected).abs() < 1e-4 * expected;
+        let are_same = found.len() == 3 && found.iter().zip(&undisturbed).all(is_close);
+        ensure!(are_same, "{found:?}, and without the halving {undisturbed:?}");
         team.delete().await
     });
+}
+
+/// Those of the last attempt.
+fn losses(team: &Team, status: &Value) -> Result<Vec<f64>> {
+    let last = status["attempts"].as_array().and_then(|all| all.last()?["pod"].as_str());
+    team.losses(last.context("no attempt")?)
 }
 
 /// A limit below what LibTorch itself takes.

@@ -1,6 +1,7 @@
 //! Logins that are missing, wrong or malformed, at a registry that asks for one.
 
 use anyhow::{Result, ensure};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -38,6 +39,15 @@ fn secrets_that_are_missing_or_malformed_are_named_and_nothing_runs() {
         let message = condition(&status, "Ready")["message"].to_string();
         ensure!(message.contains("spec.data.pullSecret: there is no secret `pull`"), "{message}");
         ensure!(message.contains("the secret `push` cannot be used"), "{message}");
+        // And the other way round.
+        team.docker_config("pull", "{\"auths\": []}").await?;
+        team.secrets.delete("push", &DeleteParams::default()).await?;
+        let are_swapped = |status: &Value| {
+            let message = condition(status, "Ready")["message"].to_string();
+            message.contains("the secret `pull` cannot be used")
+                && message.contains("spec.output.pushSecret: there is no secret `push`")
+        };
+        team.when("a malformed pull secret and no push secret", are_swapped).await?;
         ensure!(team.left().await?.is_empty(), "{:?}", team.left().await?);
         for secret in ["pull", "push"] {
             team.login(secret, LOGIN, PASSWORD).await?;

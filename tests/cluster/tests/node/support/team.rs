@@ -152,6 +152,17 @@ impl Team {
         Ok((pod, trainer))
     }
 
+    /// The losses of all steps that a pod has written into its log.
+    pub(crate) fn losses(&self, pod: &str) -> Result<Vec<f64>> {
+        let log = self.node.kubectl(&format!("logs -n {} {pod}", self.name))?;
+        let event = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            serde_json::from_str::<Value>(line["fields"]["event"].as_str()?).ok()
+        };
+        let steps = log.lines().filter_map(event).filter(|event| event["event"] == "step");
+        Ok(steps.filter_map(|step| step["loss"].as_f64()).collect())
+    }
+
     /// Names of the Jobs, in their order.
     pub(crate) async fn job_names(&self) -> Result<Vec<String>> {
         let jobs = self.jobs.list(&ListParams::default()).await?.items;
