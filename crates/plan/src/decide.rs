@@ -20,7 +20,8 @@ use crate::release;
 use crate::render::{Context, Object, render, resolved, wish, with_ttl};
 use crate::seen::{JobState, Seen, state};
 use crate::status::{reason, status};
-use crate::{trouble, uses};
+use crate::trouble::{self, Trouble};
+use crate::uses;
 
 /// What is to be done, in this order: `delete`, `happening`, `apply`, `status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -148,13 +149,14 @@ fn conclude(
     observed: &Observed,
     (apply, capacity): (Vec<Object>, Option<CapacityStatus>),
 ) -> Plan {
+    let next = next(phase, seen, observed, capacity.is_some());
     Plan {
         // What has failed and may still run is taken away by the next pass, once the status tells of it.
         delete: superseded(run, observed),
         apply,
         status: status(run, phase, seen, observed, capacity),
         happening: happening(run.raw, phase, observed),
-        next: next(phase, seen, observed),
+        next,
         finalizer: None,
     }
 }
@@ -272,11 +274,11 @@ fn happening(raw: &FineTuneWorkspace, phase: &Phase, observed: &Observed) -> Opt
     (!is_told).then_some(Happening { is_warning, reason, note, key })
 }
 
-/// When to look again: what the cluster does not tell is asked for.
-fn next(phase: &Phase, seen: &Seen<'_>, observed: &Observed) -> Next {
+/// When to look again: what the cluster does not tell is asked for. With many workspaces that wait, each look
+/// at them is one that another one's change waits for.
+fn next(phase: &Phase, seen: &Seen<'_>, observed: &Observed, has_nodes: bool) -> Next {
     const PROGRESS: Next = Next::After(Duration::from_secs(10));
     const OUTSIDE: Next = Next::After(Duration::from_secs(15));
-    const PATIENCE: Next = Next::After(Duration::from_mins(1));
     if let Some(obstacle) = &observed.obstacle {
         let left = obstacle.until.0.duration_since(observed.now.0);
         return Next::After(left.try_into().unwrap_or_default());
@@ -286,18 +288,8 @@ fn next(phase: &Phase, seen: &Seen<'_>, observed: &Observed) -> Next {
         | Phase::NoNodes { .. }
         | Phase::Publishing { .. } => OUTSIDE,
         Phase::Training | Phase::Ending { .. } | Phase::Evaluating => PROGRESS,
-        Phase::Preflight { trouble: None } | Phase::Provisioning { trouble: None } => {
-            let job = seen.last_job().filter(|job| state(job) == JobState::Active);
-            let left = job.and_then(|job| trouble::until_asked(job, seen, observed.now.0));
-            match left.map(|left| left.try_into().unwrap_or_default()) {
-                Some(Duration::ZERO) => PROGRESS,
-                Some(left) => Next::After(left),
-                None if matches!(phase, Phase::Provisioning { .. }) => PATIENCE,
-                None => Next::OnChange,
-            }
-        }
-        Phase::Preflight { trouble: Some(_) } | Phase::Provisioning { trouble: Some(_) } => {
-            PATIENCE
+        Phase::Preflight { trouble } | Phase::Provisioning { trouble } => {
+            pod_awaited(trouble.as_ref(), seen, observed, has_nodes)
         }
         Phase::Rejected { .. }
         | Phase::Suspended
@@ -305,5 +297,26 @@ fn next(phase: &Phase, seen: &Seen<'_>, observed: &Observed) -> Next {
         | Phase::Retrying { .. }
         | Phase::Succeeded { .. }
         | Phase::Failed { .. } => Next::OnChange,
+    }
+}
+
+/// The same while a pod is to start. The scheduler's word comes by itself, as does the kubelet's; how long an
+/// image may take, a quota and nodes that are made are asked for.
+fn pod_awaited(
+    trouble: Option<&Trouble>,
+    seen: &Seen<'_>,
+    observed: &Observed,
+    has_nodes: bool,
+) -> Next {
+    const SOON: Duration = Duration::from_secs(10);
+    const PATIENCE: Next = Next::After(Duration::from_mins(1));
+    let job = seen.last_job().filter(|job| state(job) == JobState::Active);
+    let asked = job.and_then(|job| trouble::until_asked(job, seen, observed.now.0));
+    match (trouble, asked) {
+        (None, Some(left)) if left.is_zero() => Next::After(SOON),
+        (None, Some(left)) => Next::After(left.try_into().unwrap_or(SOON)),
+        (Some(trouble), _) if trouble.reason != Reason::Unschedulable => PATIENCE,
+        (Some(_) | None, _) if has_nodes => PATIENCE,
+        (Some(_) | None, _) => Next::OnChange,
     }
 }
