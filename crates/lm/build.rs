@@ -43,6 +43,15 @@ fn compile_kernels() {
             build.flag(flag);
         }
         build.compile(&format!("anneal_kernels_{name}"));
+        // Every rounding counts: values have the bits that bitsandbytes gives them.
+        let mut exact = self::build();
+        exact.define("VARIANT", *name).file("kernels/nf4.cpp").flag("-ffp-contract=off");
+        // GCC warns of its own header.
+        exact.flag_if_supported("-Wno-maybe-uninitialized");
+        for flag in *flags {
+            exact.flag(flag);
+        }
+        exact.compile(&format!("anneal_nf4_{name}"));
     }
     build()
         .file("kernels/dispatch.cpp")

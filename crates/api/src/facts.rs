@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::run_spec::Quantization;
 
 /// The shape of a base model, from its `config.json` or its GGUF header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct ModelFacts {
     /// Longest sequence that the model was made for.
     pub context: u64,
     pub tied_embeddings: bool,
+    /// How the checkpoint itself holds the matrices of linear layers.
+    #[serde(default, skip_serializing_if = "Quantization::is_none")]
+    pub quantization: Quantization,
     /// Every linear layer that an adapter may target: name, outputs, inputs.
     pub linears: Vec<LinearFacts>,
 }

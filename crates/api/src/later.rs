@@ -2,7 +2,6 @@
 
 /// Field paths, or names of fields that stand in several places, and what to do without them.
 const LATER: &[(&str, &str)] = &[
-    ("spec.quantization", "remove it: the base model is read in `hyperparameters.precision`"),
     ("spec.method.dpo", "use `sft: {}`"),
     ("spec.method.kto", "use `sft: {}`"),
     ("spec.method.orpo", "use `sft: {}`"),

@@ -249,6 +249,11 @@ const ACROSS: &[(&str, Option<&str>, &str)] = &[
         None,
         "evaluation.metrics have no meaning with `format: Text`",
     ),
+    (
+        "!has(X.quantization) || X.quantization == 'None' || !has(X.adapter) || !has(X.adapter.full)",
+        None,
+        "quantization needs an adapter: `full` trains every weight",
+    ),
 ];
 
 /// Adds all rules to the schema of the whole object.

@@ -207,6 +207,9 @@ pub struct Training {
     pub max_grad_norm: f64,
     /// What the frozen weights and the activations are stored in. What is trained is fp32.
     pub precision: Precision,
+    /// How the frozen matrices of linear layers are held in memory; arithmetic is in `precision`.
+    #[serde(default, skip_serializing_if = "Quantization::is_none")]
+    pub quantization: Quantization,
     /// Recompute activations in the backward pass.
     pub activation_checkpointing: bool,
     pub seed: u64,
@@ -226,6 +229,34 @@ pub enum Schedule {
 pub enum Precision {
     Fp32,
     Bf16,
+}
+
+/// How the frozen matrices of linear layers are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Quantization {
+    /// As the checkpoint has them: in `precision`, unless it is quantized itself.
+    #[default]
+    None,
+    /// In 4 bits, with double quantization (QLoRA, Dettmers et al. 2023).
+    #[serde(rename = "NF4")]
+    Nf4,
+    /// In 8 bits, with a factor for each row.
+    Int8,
+}
+
+impl Quantization {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// As it is spelt in a workspace.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Nf4 => "NF4",
+            Self::Int8 => "Int8",
+        }
+    }
 }
 
 /// When the held-out examples are scored, and with what.

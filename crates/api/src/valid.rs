@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use crate::names::{HubRepository, ImageReference, WorkspaceName};
 use crate::run_spec::{
     Columns, Device, Duplicates, EarlyStopping, Format, LoraBias, Method, Metric, Overlong,
-    Precision, PromptTemplate, Schedule,
+    Precision, PromptTemplate, Quantization, Schedule,
 };
 use crate::workspace::{CapacityType, CheckpointPlace, NodeClassRef, Provisioner};
 
@@ -23,6 +23,7 @@ pub struct Workspace {
     pub data: Data,
     pub method: Method,
     pub adapter: Adapter,
+    pub quantization: Quantization,
     pub hyperparameters: Hyperparameters,
     pub evaluation: Evaluation,
     /// `None` is off.

@@ -33,6 +33,7 @@ pub fn validate(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
     let data = data::data(&spec.data, &mut faults);
     method(spec, &mut faults);
     let adapter = training::adapter(spec.adapter.as_ref(), &mut faults);
+    let quantization = training::quantization(spec, &mut faults);
     let hyperparameters = training::hyperparameters(spec.hyperparameters.as_ref(), &mut faults);
     let evaluation = data::evaluation(spec, &mut faults);
     let early_stopping = early_stopping(spec, &mut faults);
@@ -52,6 +53,7 @@ pub fn validate(raw: &FineTuneWorkspace) -> Result<Workspace, Vec<Fault>> {
                 data,
                 method: Method::Sft,
                 adapter,
+                quantization,
                 hyperparameters,
                 evaluation,
                 early_stopping,

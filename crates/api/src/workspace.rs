@@ -20,7 +20,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use crate::run_spec::{
-    Device, Duplicates, Format, LoraBias, Metric, Overlong, Precision, Schedule,
+    Device, Duplicates, Format, LoraBias, Metric, Overlong, Precision, Quantization, Schedule,
 };
 pub use data::{ColumnsSpec, DataSpec, TemplateSpec};
 pub use limits::LimitsSpec;
@@ -82,6 +82,12 @@ pub struct FineTuneWorkspaceSpec {
     /// What is trained: a LoRA adapter (`lora: {…}`, when unset) or every weight (`full: {}`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterSpec>,
+
+    /// How the frozen matrices of linear layers are held in memory: `NF4` (QLoRA: a quarter of bf16), `Int8`
+    /// (half of bf16), or `None`, which is `hyperparameters.precision` and the default. Arithmetic is in
+    /// `hyperparameters.precision` in any case. A base model that bitsandbytes has quantized stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
 
     /// Numbers of the training, with the names and the meaning they have in transformers. Each that is
     /// unset is chosen from the size of model and data; `anneal plan` shows the choice and its reason.

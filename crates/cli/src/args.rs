@@ -154,6 +154,9 @@ pub(crate) struct GenerateArgs {
     /// Number format of weights and activations
     #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32)]
     pub(crate) precision: PrecisionArg,
+    /// Hold the matrices of the linear layers in 4 or 8 bits, as a run with `quantization` does
+    #[arg(long, value_enum)]
+    pub(crate) quantization: Option<QuantizationArg>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
@@ -261,6 +264,12 @@ pub(crate) enum Kind {
 pub(crate) enum PrecisionArg {
     Fp32,
     Bf16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QuantizationArg {
+    Nf4,
+    Int8,
 }
 
 impl From<api::workspace::Precision> for PrecisionArg {

@@ -57,7 +57,10 @@ void low_rank_rows(const T* x, int64_t x_stride, T* y, int64_t y_stride, const v
 // Rows of an int8 matrix that are turned to fp32 together.
 constexpr int64_t GROUP = 4;
 
-// y[m][o] = scales[o]·Σ x[m][i]·q[o][i]. Each row of the matrix is read and turned to fp32 once for all rows of x.
+// The value of q in a row is scale·q·STEP: a 127th, as bitsandbytes has it.
+constexpr float STEP = 0.007874015718698502f;
+
+// y[m][o] = scales[o]·STEP·Σ x[m][i]·q[o][i]. Each row of the matrix is read and turned to fp32 once for all rows of x.
 template <typename T>
 void int8_rows(const T* x, int64_t x_stride, const int8_t* q, const float* scales, T* y, int64_t rows, int64_t inputs,
                int64_t outputs) {
@@ -75,17 +78,18 @@ void int8_rows(const T* x, int64_t x_stride, const int8_t* q, const float* scale
             for (int64_t i = 0; i < count * inputs; ++i) w[i] = static_cast<float>(q[o * inputs + i]);
             for (int64_t m = 0; m < rows; ++m)
                 for (int64_t g = 0; g < count; ++g)
-                    store(y + m * outputs + o + g, scales[o + g] * dot(w + g * inputs, xs + m * inputs, inputs));
+                    store(y + m * outputs + o + g,
+                          scales[o + g] * STEP * dot(w + g * inputs, xs + m * inputs, inputs));
         }
     }
 }
 
-// y[r] = scales[r]·q[r].
+// y[r] = scales[r]·q[r]·STEP.
 template <typename T>
 void int8_whole(const int8_t* q, const float* scales, T* y, int64_t rows, int64_t n) {
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < rows; ++r)
-        for (int64_t i = 0; i < n; ++i) store(y + r * n + i, scales[r] * static_cast<float>(q[r * n + i]));
+        for (int64_t i = 0; i < n; ++i) store(y + r * n + i, scales[r] * static_cast<float>(q[r * n + i]) * STEP);
 }
 
 // Keys lie as `[block, group, dim, BLOCK]`, values as `[block, group, BLOCK, dim]`; places[i] is

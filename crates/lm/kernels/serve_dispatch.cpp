@@ -1,4 +1,4 @@
-// The kernels of serve.cpp, for the processor that the program runs on.
+// The kernels of serve.cpp and nf4.cpp, for the processor that the program runs on.
 
 #include "dispatch.h"
 
@@ -17,3 +17,12 @@ KERNEL(paged_store,
 KERNEL(paged_attention,
        (int kind, const void* q, int64_t q_stride, void* y, int64_t y_stride, const void* keys, const void* values, const int64_t* const* tables, const int64_t* firsts, const int64_t* lasts, const int64_t* at, int64_t rows, int64_t heads, int64_t groups, int64_t dim, float scale),
        (kind, q, q_stride, y, y_stride, keys, values, tables, firsts, lasts, at, rows, heads, groups, dim, scale))
+KERNEL(nf4_dense,
+       (int kind, const uint8_t* packed, const float* scales, const uint8_t* quants, const float* map, float offset, int64_t block, int64_t outer, const float* code, void* y, int64_t n),
+       (kind, packed, scales, quants, map, offset, block, outer, code, y, n))
+KERNEL(nf4_product,
+       (int kind, const uint8_t* packed, const float* scales, const uint8_t* quants, const float* map, float offset, int64_t block, int64_t outer, const float* code, const void* x, int64_t x_stride, void* y, int64_t rows, int64_t inputs, int64_t outputs),
+       (kind, packed, scales, quants, map, offset, block, outer, code, x, x_stride, y, rows, inputs, outputs))
+KERNEL(nf4_pack,
+       (int kind, const void* x, const float* code, uint8_t* packed, float* scales, int64_t n, int64_t block),
+       (kind, x, code, packed, scales, n, block))

@@ -200,9 +200,10 @@ impl ConfigError {
             Self::Field { .. } => {
                 Some("download the model's configuration again, or correct it".to_owned())
             }
-            Self::Unsupported { .. } => {
-                Some("choose another release of the model, unquantized or as GGUF".to_owned())
-            }
+            Self::Unsupported { .. } => Some(
+                "choose another release of the model, unquantized, as GGUF or by bitsandbytes"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -3,97 +3,15 @@
 //!
 //! Shapes: `T` packed tokens, `D` the hidden size, `F` the feed-forward size, `N` chosen rows.
 
-use tch::{Device, Kind, Tensor};
+mod weight;
 
-use std::rc::Rc;
+use tch::{Kind, Tensor};
 
 use crate::config::Activation;
 use crate::kernels;
-use crate::param::Param;
-use crate::serve_kernels;
 use crate::tape::{Mode, Tape, Var};
 
-/// Up to so many rows are multiplied with int8 weights as they are; for more, the weights are written out.
-const INT8_ROWS: i64 = 64;
-
-/// A tensor of the model: frozen as it was loaded, frozen and rounded, or trained.
-#[derive(Debug)]
-pub enum Weight {
-    Frozen(Tensor),
-    /// A matrix of int8 `[O, I]`, and the fp32 factor of each row.
-    Int8 {
-        values: Tensor,
-        scales: Tensor,
-    },
-    Trained(Rc<Param>),
-}
-
-impl Weight {
-    /// The value in the number format of the activations.
-    pub fn value(&self, kind: Kind) -> Tensor {
-        match self {
-            Self::Frozen(tensor) => tensor.to_kind(kind),
-            Self::Int8 { values, scales } if values.device() == Device::Cpu => {
-                serve_kernels::int8_dense(values, scales, kind)
-            }
-            Self::Int8 { values, scales } => {
-                (values.to_kind(Kind::Float) * scales.unsqueeze(1)).to_kind(kind)
-            }
-            Self::Trained(param) => param.cast(kind),
-        }
-    }
-
-    /// `x·Wᵀ + b`.
-    pub fn product(&self, x: &Tensor, bias: Option<Tensor>) -> Tensor {
-        match self {
-            Self::Int8 { values, scales } if x.size()[0] <= INT8_ROWS && kernels::supports(x) => {
-                let y = serve_kernels::int8_product(x, values, scales);
-                bias.map_or_else(|| y.shallow_clone(), |bias| &y + bias)
-            }
-            Self::Frozen(_) | Self::Int8 { .. } | Self::Trained(_) => {
-                x.linear(&self.value(x.kind()), bias)
-            }
-        }
-    }
-
-    /// Rounds a frozen matrix to int8, with a factor for each row so that its largest value is kept.
-    pub fn round_to_int8(&mut self) {
-        let Self::Frozen(tensor) = self else { return };
-        let whole = tensor.to_kind(Kind::Float);
-        let scales = (whole.abs().amax([1], false) / 127.0).clamp_min(f64::from(f32::MIN_POSITIVE));
-        let values = (whole / scales.unsqueeze(1)).round().clamp(-127.0, 127.0);
-        *self = Self::Int8 { values: values.to_kind(Kind::Int8), scales };
-    }
-
-    pub fn trained(&self) -> Option<&Rc<Param>> {
-        match self {
-            Self::Frozen(_) | Self::Int8 { .. } => None,
-            Self::Trained(param) => Some(param),
-        }
-    }
-
-    pub fn size(&self) -> Vec<i64> {
-        match self {
-            Self::Frozen(tensor) => tensor.size(),
-            Self::Int8 { values, .. } => values.size(),
-            Self::Trained(param) => param.value().size(),
-        }
-    }
-
-    /// Makes a frozen tensor trained, under the name it is saved by.
-    pub fn train(&mut self, name: &str) {
-        if let Self::Frozen(tensor) = self {
-            *self = Self::Trained(Rc::new(Param::new(name, tensor)));
-        }
-    }
-
-    /// Makes a trained tensor frozen again, with the value it has now.
-    pub fn freeze(&mut self, kind: Kind) {
-        if let Self::Trained(param) = self {
-            *self = Self::Frozen(param.cast(kind));
-        }
-    }
-}
+pub use weight::{Quantization, Weight};
 
 /// Token embeddings, `[V, D]`.
 #[derive(Debug)]
@@ -109,7 +27,9 @@ impl Embedding {
     pub fn forward<'m>(&'m self, tape: &Tape<'m>, ids: &Tensor) -> Var<'m> {
         let rows = match &self.weight {
             Weight::Frozen(table) => table.index_select(0, ids),
-            Weight::Int8 { .. } => self.weight.value(self.kind).index_select(0, ids),
+            Weight::Int8 { .. } | Weight::Nf4(_) => {
+                self.weight.value(self.kind).index_select(0, ids)
+            }
             Weight::Trained(param) => param.value().index_select(0, ids),
         };
         let rows = rows.to_kind(self.kind);

@@ -21,6 +21,8 @@ pub mod loader;
 pub mod lora;
 pub mod model;
 pub mod models;
+pub mod nf4;
+mod nf4_kernels;
 pub mod packed;
 pub mod paged;
 pub mod param;

@@ -52,13 +52,7 @@ impl Linear {
         let y = if tape.skips_last_sum() {
             x.tensor().shallow_clone()
         } else {
-            let sum = match &self.weight {
-                Weight::Int8 { .. } => x.tensor() + self.weight.product(h.tensor(), None),
-                Weight::Frozen(_) | Weight::Trained(_) => {
-                    let kind = x.tensor().kind();
-                    x.tensor().addmm(h.tensor(), &self.weight.value(kind).tr())
-                }
-            };
+            let sum = self.weight.product_onto(x.tensor(), h.tensor());
             tape.routed(&self.name, h.tensor(), parts.add_low_rank(0, sum))
         };
         if !tape.records() || (x.slot().is_none() && !parts.wanted()) {

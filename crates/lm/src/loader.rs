@@ -1,11 +1,12 @@
 //! Builds modules from a checkpoint: a path into its tensor names, the shapes that the configuration
 //! promises, and the number format that the tensors are wanted in.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::config::ModelConfig;
 use crate::layers::{Embedding, RmsNorm, Weight};
 use crate::linear::Linear;
+use crate::model::LoadOptions;
 use crate::models;
 use crate::weights::{Weights, WeightsError};
 
@@ -15,8 +16,7 @@ pub struct Loader<'a> {
     weights: &'a Weights,
     config: &'a ModelConfig,
     path: String,
-    kind: Kind,
-    device: Device,
+    options: LoadOptions,
 }
 
 /// Why a model cannot be built from its files.
@@ -33,8 +33,15 @@ pub enum LoadError {
 }
 
 impl<'a> Loader<'a> {
-    pub fn new(weights: &'a Weights, config: &'a ModelConfig, kind: Kind, device: Device) -> Self {
-        Self { weights, config, path: String::new(), kind, device }
+    pub fn new(weights: &'a Weights, config: &'a ModelConfig, options: LoadOptions) -> Self {
+        Self { weights, config, path: String::new(), options }
+    }
+
+    /// The same place, where matrices are not rounded.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        let options = LoadOptions { quantization: None, ..self.options };
+        Self { options, ..self.clone() }
     }
 
     pub fn config(&self) -> &'a ModelConfig {
@@ -58,15 +65,33 @@ impl<'a> Loader<'a> {
 
     /// The tensor `name`, which must have this shape.
     pub fn tensor(&self, name: &str, expected: &[i64]) -> Result<Tensor, LoadError> {
+        let name = self.checked(name, expected)?;
+        Ok(self.weights.tensor(&name, self.options.kind, self.options.device)?)
+    }
+
+    /// The matrix `name`, rounded where the checkpoint holds it so or it is wanted so.
+    fn matrix(&self, name: &str, expected: &[i64]) -> Result<Weight, LoadError> {
+        let full = self.checked(name, expected)?;
+        if let Some(rounded) = self.weights.rounded(&full, self.options.device)? {
+            return Ok(rounded);
+        }
+        let mut weight = Weight::Frozen(self.tensor(name, expected)?);
+        if let Some(format) = self.options.quantization {
+            weight.quantize(format);
+        }
+        Ok(weight)
+    }
+
+    /// The tensor's full name, once its shape is known to be right.
+    fn checked(&self, name: &str, expected: &[i64]) -> Result<String, LoadError> {
         let name = self.name(name);
         match self.weights.shape(&name) {
-            None => return Err(LoadError::Missing { name }),
+            None => Err(LoadError::Missing { name }),
             Some(found) if found != expected => {
-                return Err(LoadError::Shape { name, found, expected: expected.to_vec() });
+                Err(LoadError::Shape { name, found, expected: expected.to_vec() })
             }
-            Some(_) => {}
+            Some(_) => Ok(name),
         }
-        Ok(self.weights.tensor(&name, self.kind, self.device)?)
     }
 
     /// A linear layer `[outputs, inputs]`.
@@ -78,7 +103,7 @@ impl<'a> Loader<'a> {
         bias: bool,
     ) -> Result<Linear, LoadError> {
         let place = self.at(name);
-        let weight = Weight::Frozen(place.tensor("weight", &[outputs, inputs])?);
+        let weight = place.matrix("weight", &[outputs, inputs])?;
         let bias = if bias { Some(place.tensor("bias", &[outputs])?) } else { None };
         let bias = bias.map(Weight::Frozen);
         Ok(Linear { name: place.path, weight, bias, lora: None })
@@ -102,6 +127,6 @@ impl<'a> Loader<'a> {
         let place = self.at(name);
         let shape = [self.config.vocab_size, self.config.hidden_size];
         let weight = Weight::Frozen(place.tensor("weight", &shape)?);
-        Ok(Embedding { name: place.path, weight, kind: self.kind })
+        Ok(Embedding { name: place.path, weight, kind: self.options.kind })
     }
 }

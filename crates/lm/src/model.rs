@@ -12,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::files::ModelFiles;
 use crate::head::{self, Loss, Targets};
 use crate::kv_cache::KvCache;
-use crate::layers::{Embedding, RmsNorm, Weight};
+use crate::layers::{Embedding, Quantization, RmsNorm, Weight};
 use crate::linear::Linear;
 use crate::loader::{LoadError, Loader};
 use crate::lora::{Lora, LoraBias, LoraConfig};
@@ -28,6 +28,9 @@ use crate::weights::Weights;
 pub struct LoadOptions {
     pub kind: Kind,
     pub device: Device,
+    /// How the matrices of the blocks' linear layers are held. Embeddings and head stay in `kind`. A matrix
+    /// that the checkpoint holds rounded stays as it is there.
+    pub quantization: Option<Quantization>,
 }
 
 /// A decoder and its trained parameters.
@@ -72,7 +75,7 @@ impl Model {
         weights: &Weights,
         options: LoadOptions,
     ) -> Result<Self, LoadError> {
-        let loader = Loader::new(weights, &config, options.kind, options.device);
+        let loader = Loader::new(weights, &config, options);
         let model = loader.at("model");
         let embed_tokens = model.embedding("embed_tokens")?;
         let layers = (0..config.num_hidden_layers as usize)
@@ -82,7 +85,8 @@ impl Model {
         let lm_head = if config.tie_word_embeddings {
             None
         } else {
-            Some(loader.linear("lm_head", config.vocab_size, config.hidden_size, false)?)
+            let (outputs, inputs) = (config.vocab_size, config.hidden_size);
+            Some(loader.whole().linear("lm_head", outputs, inputs, false)?)
         };
         let rope = Frequencies::new(&config.rope, &config, options.device);
         let rope_local =

@@ -4,6 +4,7 @@
 //! of the wanted number format, and the pages it was read from are given back at once, so that loading a
 //! model needs little more memory than the loaded model. Values that are not finite are refused by name.
 
+pub mod bitsandbytes;
 pub(crate) mod dequant;
 pub(crate) mod gguf;
 mod load;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
+use self::bitsandbytes::Rounded;
 pub use self::dequant::Stored;
 use self::gguf::Gguf;
 pub use self::gguf::GgufError;
@@ -28,9 +30,10 @@ pub use self::safetensors::SafetensorsError;
 use self::safetensors::Shard;
 use crate::config::{ConfigError, ModelConfig};
 use crate::files::{FilesError, INDEX, ModelFiles};
+use crate::layers::{Quantization, Weight};
 
 /// Where one tensor lies and how it becomes values.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     file: usize,
     range: Range<usize>,
@@ -42,10 +45,12 @@ struct Entry {
 }
 
 /// All tensors of a model, not yet loaded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Weights {
     files: Vec<Mapped>,
     entries: BTreeMap<String, Entry>,
+    /// Matrices that are stored rounded, by the name of their entry.
+    rounded: BTreeMap<String, Rounded>,
 }
 
 /// Why weights cannot be loaded.
@@ -72,6 +77,9 @@ pub enum WeightsError {
     /// An element type that weights cannot have here.
     #[error("cannot load `{tensor}` of {}: its element type {dtype} is not supported", path.display())]
     Type { path: PathBuf, tensor: String, dtype: String },
+    /// A rounded matrix is not whole.
+    #[error("cannot load `{tensor}` of {}: {reason}", path.display())]
+    Rounded { path: PathBuf, tensor: String, reason: String },
     /// A value is NaN or infinite.
     #[error(
         "cannot load `{tensor}` of {}: it holds {value} at {position:?}", path.display()
@@ -102,7 +110,13 @@ impl WeightsError {
             Self::Missing { .. } | Self::Shape { .. } => {
                 Some("check that config.json and the weights belong together".to_owned())
             }
-            Self::Type { .. } => Some("convert the weights to BF16, F16 or F32".to_owned()),
+            Self::Type { .. } => {
+                Some("convert the weights to BF16, F16 or F32, or to NF4 or 8 bits".to_owned())
+            }
+            Self::Rounded { .. } => Some(
+                "save the checkpoint again with bitsandbytes, or take one that is not rounded"
+                    .to_owned(),
+            ),
             Self::NotFinite { .. } => Some(
                 "the checkpoint is damaged: choose an earlier one, or download it again".to_owned(),
             ),
@@ -125,7 +139,7 @@ impl Weights {
 
     /// Maps one safetensors file, which need not be a model.
     pub fn open_file(path: &Path) -> Result<Self, WeightsError> {
-        let mut weights = Self { files: Vec::new(), entries: BTreeMap::new() };
+        let mut weights = Self::default();
         weights.add_shard(Shard::open(path)?, |_| true);
         Ok(weights)
     }
@@ -191,7 +205,21 @@ impl Weights {
             count: 1,
             shown: vec![name.to_owned()],
         })?;
-        load::load(&self.files[entry.file], name, entry, kind, device)
+        match self.rounded(name, device)? {
+            Some(weight) => Ok(weight.value(kind)),
+            None => load::load(&self.files[entry.file], name, entry, kind, device),
+        }
+    }
+
+    /// Loads a matrix as it is stored, where it is stored rounded.
+    pub fn rounded(&self, name: &str, device: Device) -> Result<Option<Weight>, WeightsError> {
+        let Some(rounded) = self.rounded.get(name) else { return Ok(None) };
+        rounded.load(&self.files, name, device).map(Some)
+    }
+
+    /// How the files hold the matrices of linear layers, where they hold them rounded.
+    pub fn quantization(&self) -> Option<Quantization> {
+        self.rounded.values().next().map(Rounded::format)
     }
 
     fn path(&self) -> PathBuf {
@@ -245,11 +273,11 @@ fn open_gguf(path: &Path, config: &ModelConfig) -> Result<Weights, WeightsError>
         };
         entries.insert(name, entry);
     }
-    Ok(Weights { files: vec![file], entries })
+    Ok(Weights { files: vec![file], entries, rounded: BTreeMap::new() })
 }
 
 fn open_folder(files: &ModelFiles, folder: &Path) -> Result<Weights, WeightsError> {
-    let mut weights = Weights { files: Vec::new(), entries: BTreeMap::new() };
+    let mut weights = Weights::default();
     let paths = files.weight_files()?;
     // With an index, a tensor is taken from the file the index names.
     let index = if paths.len() > 1 || paths.iter().any(|path| !path.ends_with(crate::files::SINGLE))
@@ -282,6 +310,7 @@ fn open_folder(files: &ModelFiles, folder: &Path) -> Result<Weights, WeightsErro
         .into_iter()
         .map(|(name, entry)| (names::unwrapped(&name), entry))
         .collect();
+    weights.rounded = bitsandbytes::gather(&weights.files, &mut weights.entries)?;
     Ok(weights)
 }
 

@@ -1,7 +1,7 @@
 //! Matrices rounded to int8: near to what they were, and multiplied as what they are.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use lm::layers::Weight;
+use lm::layers::{Quantization, Weight};
 use tch::{Device, Kind, Tensor};
 
 fn random(size: [i64; 2]) -> Tensor {
@@ -21,7 +21,7 @@ fn rows_keep_their_largest_value_and_lose_little() {
     let factors = Tensor::from_slice(&[1.0_f32, 1e-6, 1e6, 0.0, 3.0]).unsqueeze(1);
     let whole = random([5, 97]) * factors;
     let mut weight = Weight::Frozen(whole.copy());
-    weight.round_to_int8();
+    weight.quantize(Quantization::Int8);
     let rounded = weight.value(Kind::Float);
     for row in 0..5 {
         let (before, after) = (whole.get(row), rounded.get(row));
@@ -38,7 +38,7 @@ fn few_and_many_rows_are_multiplied_by_the_rounded_matrix() {
     tch::manual_seed(2);
     for (outputs, inputs) in [(64, 48), (37, 131), (3, 5)] {
         let mut weight = Weight::Frozen(random([outputs, inputs]));
-        weight.round_to_int8();
+        weight.quantize(Quantization::Int8);
         let dense = weight.value(Kind::Float);
         let bias = Tensor::randn([outputs], (Kind::Float, Device::Cpu));
         for rows in [1, 2, 7, 64, 65, 100] {
@@ -57,7 +57,7 @@ fn few_and_many_rows_are_multiplied_by_the_rounded_matrix() {
 #[test]
 fn a_part_of_a_wider_matrix_can_be_multiplied() {
     let mut weight = Weight::Frozen(random([8, 16]));
-    weight.round_to_int8();
+    weight.quantize(Quantization::Int8);
     let wide = random([3, 40]);
     let part = wide.narrow(1, 10, 16);
     let whole = part.contiguous();

@@ -10,6 +10,7 @@
 //! peak = process + weights + trained
 //!      + max(kept + a block's backward pass + a chunk of the head, copies of the optimizer's largest matrix,
 //!            scoring without a gradient, keys and values of a generation)
+//!      + the largest quantized matrix, written out
 //! ```
 //!
 //! The constants were first fitted to 29 measured peaks on two cores: three models (135M tied, 100M untied,
@@ -20,7 +21,7 @@
 //! announced at 0.90 to 1.12 of what they took.
 
 use api::ModelFacts;
-use api::run_spec::{Adapter, Precision};
+use api::run_spec::{Adapter, Precision, Quantization};
 use serde::{Deserialize, Serialize};
 
 use crate::targets::Targets;
@@ -45,6 +46,9 @@ const WORK_SLACK: f64 = 1.2;
 /// Copies of the largest trained matrix that an optimizer's step makes.
 const OPTIMIZER_COPIES: f64 = 4.0;
 
+/// Bytes of an element in 4 bits: its own half, and its shares of the factors of 64 and of 64·256 elements.
+const NF4_BYTES: f64 = 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0);
+
 /// The rows that a CPU's attention gives to a sequence (`lm/src/attention/batch.rs`).
 pub fn filled(length: u32) -> u32 {
     length.next_multiple_of(if length < 192 { 32 } else { 64 })
@@ -64,6 +68,8 @@ pub struct Shape {
     pub largest_trained: u64,
     pub dropout: bool,
     pub precision: Precision,
+    #[serde(default, skip_serializing_if = "Quantization::is_none")]
+    pub quantization: Quantization,
     pub activation_checkpointing: bool,
     /// Tokens that go through the model at once.
     pub tokens: u64,
@@ -117,7 +123,6 @@ pub fn trainable(model: &ModelFacts, adapter: &Adapter, targets: Option<&Targets
 
 /// The memory that a run of this shape takes.
 pub fn memory(model: &ModelFacts, shape: &Shape) -> Memory {
-    let bytes = bytes_of(shape.precision);
     let (kept, work) = step(model, shape);
     let optimizer = OPTIMIZER_COPIES * 4.0 * shape.largest_trained as f64;
     let other = optimizer.max(generation(model, shape)).max(scoring(model, shape));
@@ -126,12 +131,36 @@ pub fn memory(model: &ModelFacts, shape: &Shape) -> Memory {
     let process = PROCESS + PER_VOCABULARY_ENTRY * model.vocabulary as f64 + kernels;
     Memory {
         process: process as u64,
-        weights: (model.parameters.saturating_sub(shape.replaced) as f64 * bytes) as u64,
+        weights: weights(model, shape) as u64,
         // Value, gradient and two moments, each fp32.
         trained: shape.trainable * 16,
         activations: kept as u64,
-        work: work as u64,
+        work: (work + written_out(model, shape)) as u64,
     }
+}
+
+/// Linear layers whose matrices are quantized: all but the head.
+fn quantized<'a>(model: &'a ModelFacts, shape: &Shape) -> impl Iterator<Item = u64> + 'a {
+    let none = shape.quantization.is_none();
+    let linears = model.linears.iter().filter(move |one| !none && !one.name.ends_with("lm_head"));
+    linears.map(|linear| linear.outputs * linear.inputs)
+}
+
+/// Bytes of the frozen weights.
+fn weights(model: &ModelFacts, shape: &Shape) -> f64 {
+    let quantized: u64 = quantized(model, shape).sum();
+    let whole = model.parameters.saturating_sub(shape.replaced).saturating_sub(quantized);
+    let each = match shape.quantization {
+        Quantization::None => 0.0,
+        Quantization::Nf4 => NF4_BYTES,
+        Quantization::Int8 => 1.0,
+    };
+    whole as f64 * bytes_of(shape.precision) + quantized as f64 * each
+}
+
+/// A quantized matrix is written out while it is multiplied, one at a time.
+fn written_out(model: &ModelFacts, shape: &Shape) -> f64 {
+    quantized(model, shape).max().unwrap_or(0) as f64 * bytes_of(shape.precision)
 }
 
 fn bytes_of(precision: Precision) -> f64 {

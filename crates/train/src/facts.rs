@@ -1,5 +1,6 @@
 //! What planning needs to know of a base model, read from its headers.
 
+use api::run_spec::Quantization;
 use api::{LinearFacts, ModelFacts};
 use lm::config::{ConfigError, ModelConfig};
 use lm::files::ModelFiles;
@@ -45,6 +46,11 @@ pub fn model_facts(files: &ModelFiles) -> Result<ModelFacts, FactsError> {
         vocabulary: config.vocab_size as u64,
         context: config.max_position_embeddings as u64,
         tied_embeddings: config.tie_word_embeddings,
+        quantization: match weights.quantization() {
+            None => Quantization::None,
+            Some(lm::layers::Quantization::Nf4) => Quantization::Nf4,
+            Some(lm::layers::Quantization::Int8) => Quantization::Int8,
+        },
         linears: shapes.iter().filter_map(|(name, shape)| linear(&config, name, shape)).collect(),
     })
 }

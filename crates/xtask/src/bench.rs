@@ -13,6 +13,8 @@ use clap::Subcommand;
 pub(crate) enum Which {
     /// Supervised fine-tuning with LoRA, against transformers, PEFT and TRL
     Sft(sft::Sft),
+    /// All workloads of `sft`, into the table of docs/benchmarks.md
+    Table(sft::table::Table),
     /// The operator with 1,000 workspaces on a real API server
     Operator(operator::Operator),
     /// Serving with many adapters, against transformers with PEFT and llama.cpp
@@ -24,6 +26,7 @@ pub(crate) enum Which {
 pub(crate) fn run(which: &Which) -> Result<()> {
     match which {
         Which::Sft(sft) => sft.run(),
+        Which::Table(table) => table.run(),
         Which::Operator(operator) => operator.run(),
         Which::Serve(serve) => serve.run(),
         Which::Soak(soak) => soak.run(),

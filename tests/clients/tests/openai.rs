@@ -82,7 +82,7 @@ fn ready(address: SocketAddr) -> bool {
 /// An adapter that changes the model a lot, and the file that declares it.
 fn adapter(folder: &Path) {
     let files = ModelFiles::open(&folder.join("model")).unwrap();
-    let options = LoadOptions { kind: Kind::Float, device: Device::Cpu };
+    let options = LoadOptions { kind: Kind::Float, device: Device::Cpu, quantization: None };
     let mut model = Model::load(&files, options).unwrap();
     let config = LoraConfig::all_linear(4);
     model.attach_lora(&config, 0).unwrap();

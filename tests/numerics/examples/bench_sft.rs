@@ -6,9 +6,11 @@
 //!           --rank 16 --alpha 32 --learning-rate 2e-4 --precision fp32|bf16 --threads 2
 //!           --max-length 512 --micro-batch-tokens 2048 --checkpointing true]
 //! bench_sft --rows FILE.jsonl --write-order FILE.json
+//! bench_sft --model FOLDER --rows FILE.jsonl --out FOLDER --write-start true
 //! ```
 //!
-//! The second form writes the order in which rows are taken, for the peer's `--order`.
+//! The second form writes the order in which rows are taken, for the peer's `--order`; the third the adapter
+//! that training starts from, for its `--start`.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -21,10 +23,13 @@ use anyhow::{Context, Result, bail, ensure};
 use api::RunSpec;
 use api::run_spec::{
     Adapter, BaseModel, Checkpoints, Columns, Compute, Data, Device, Duplicates, Evaluation,
-    Format, HeldOut, Lora, LoraBias, Method, Output, Overlong, Precision, RUN_SPEC_VERSION,
-    Schedule, Training,
+    Format, HeldOut, Lora, LoraBias, Method, Output, Overlong, Precision, Quantization,
+    RUN_SPEC_VERSION, Schedule, Training,
 };
+use lm::files::ModelFiles;
 use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+use train::Session;
 use train::event::Event;
 
 /// Decides the order of the rows.
@@ -39,10 +44,19 @@ fn main() -> Result<()> {
         return std::fs::write(path, order).context("cannot write the order");
     }
     let spec = spec(&arguments, &rows)?;
+    if arguments.contains_key("write-start") {
+        std::fs::create_dir_all(&spec.output.dir).context("cannot make the output folder")?;
+        let files = ModelFiles::open(&spec.base_model.path)?;
+        return Ok(Session::open(&spec, &files)?.save_weights(&spec.output.dir)?);
+    }
     let warm = number(&arguments, "warm-steps", 1.0)? as usize;
     let mut watch = Watch::default();
     train::run(&spec, &AtomicBool::new(false), &mut |event| watch.see(event))?;
-    println!("{}", watch.report(warm, &arguments)?);
+    let mut report = watch.report(warm, &arguments)?;
+    // After the run, so that it is not part of the run's peak memory.
+    report["gemm_peak_flops"] = json!(gemm_peak(spec.training.precision));
+    report["flops_per_token"] = json!(flops_per_token(&spec)?);
+    println!("{report}");
     Ok(())
 }
 
@@ -50,6 +64,7 @@ fn main() -> Result<()> {
 #[derive(Default)]
 struct Watch {
     start_to_first_step: f64,
+    loaded_mb: f64,
     last: Option<Instant>,
     last_cpu: f64,
     losses: Vec<f64>,
@@ -63,6 +78,7 @@ impl Watch {
         match event {
             Event::Started(_) => {
                 self.start_to_first_step = process_age().unwrap_or(f64::NAN);
+                self.loaded_mb = status_mb("VmRSS").unwrap_or(f64::NAN);
                 self.last = Some(Instant::now());
                 self.last_cpu = cpu_seconds().unwrap_or(f64::NAN);
             }
@@ -86,6 +102,7 @@ impl Watch {
         let tokens: u64 = self.tokens[warm..].iter().sum();
         let seconds: f64 = self.seconds[warm..].iter().sum();
         let cpu_seconds: f64 = self.cpu_seconds[warm..].iter().sum();
+        let peak = status_mb("VmHWM")?;
         Ok(json!({
             "losses": self.losses,
             "tokens": self.tokens,
@@ -93,7 +110,8 @@ impl Watch {
             "cpu_seconds": self.cpu_seconds,
             "tokens_per_second": tokens as f64 / seconds,
             "tokens_per_cpu_second": tokens as f64 / cpu_seconds,
-            "peak_rss_mb": peak_rss_mb()?,
+            "peak_rss_mb": peak,
+            "memory_over_weights_mb": peak - self.loaded_mb,
             "start_to_first_step_s": self.start_to_first_step,
             "settings": arguments,
         }))
@@ -206,6 +224,7 @@ fn training(given: &HashMap<String, String>) -> Result<Training> {
         adam_epsilon: 1e-8,
         max_grad_norm: 1.0,
         precision,
+        quantization: Quantization::None,
         activation_checkpointing: given.get("checkpointing").is_some_and(|on| on == "true"),
         seed: SEED,
     })
@@ -233,10 +252,44 @@ fn process_stat(field: usize) -> Result<f64> {
     Ok(ticks.parse::<f64>()? / 100.0)
 }
 
-/// Largest resident set of this process, MB of 1,000,000 bytes.
-fn peak_rss_mb() -> Result<f64> {
+/// A memory field of `/proc/self/status`, MB of 1,000,000 bytes.
+fn status_mb(field: &str) -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).context("no VmHWM")?;
+    let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;
     let kib: f64 = line.split_whitespace().nth(1).context("no value")?.parse()?;
     Ok(kib * 1024.0 / 1e6)
+}
+
+/// Operations a second of LibTorch's best product of two square matrices.
+fn gemm_peak(precision: Precision) -> f64 {
+    const SIZE: i64 = 2048;
+    let kind = match precision {
+        Precision::Fp32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
+    };
+    let matrix = || Tensor::rand([SIZE, SIZE], (Kind::Float, tch::Device::Cpu)).to_kind(kind);
+    let (a, b) = (matrix(), matrix());
+    let seconds = (0..12).map(|_| {
+        let start = Instant::now();
+        let _ = a.matmul(&b);
+        start.elapsed().as_secs_f64()
+    });
+    2.0 * (SIZE as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
+}
+
+/// Operations that a token of a row of full length takes: two for each weight forward and two back, six for
+/// those of the adapter, and attention over half of the row, which costs twice as much back.
+fn flops_per_token(spec: &RunSpec) -> Result<f64> {
+    let model = train::model_facts(&ModelFiles::open(&spec.base_model.path)?)?;
+    let linears: u64 = model.linears.iter().map(|one| one.outputs * one.inputs).sum();
+    let head = if model.tied_embeddings { model.vocabulary * model.hidden_size } else { 0 };
+    let rank = match &spec.adapter {
+        Adapter::Lora(lora) => lora.rank as u64,
+        Adapter::Full => 0,
+    };
+    let inner = model.linears.iter().filter(|one| !one.name.ends_with("lm_head"));
+    let adapter: u64 = inner.map(|one| (one.outputs + one.inputs) * rank).sum();
+    let width = model.attention_heads * model.head_dim * model.layers;
+    let attention = 6 * spec.data.max_sequence_length as u64 * width;
+    Ok((4 * (linears + head) + 6 * adapter + attention) as f64)
 }

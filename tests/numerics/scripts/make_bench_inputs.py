@@ -1,6 +1,6 @@
 """Makes what both sides of the speed benchmark read: a model with random weights and rows of text.
 
-    python make_bench_inputs.py SHAPE FOLDER [--rows N] [--lengths equal|ragged]
+    python make_bench_inputs.py SHAPE FOLDER [--rows N] [--lengths equal|ragged|long]
 
 SHAPE is llama100m or gemma270m (see SHAPES). The folder gets config.json, model.safetensors (fp32),
 a tokenizer with one word `wN` per token id, and rows.jsonl, whose texts are random words. Everything
@@ -89,7 +89,7 @@ def make_rows(vocab, count, lengths, path):
     source = np.random.default_rng(1)
     with path.open("w") as out:
         for _ in range(count):
-            length = LONGEST
+            length = 4096 if lengths == "long" else LONGEST
             if lengths == "ragged":
                 length = int(np.clip(source.lognormal(np.log(150) - 0.32, 0.8), 16, LONGEST))
             words = " ".join(f"w{i}" for i in source.integers(3, vocab, length - 1))
@@ -101,7 +101,7 @@ def main():
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--lengths", choices=["equal", "ragged"], default="equal")
+    parser.add_argument("--lengths", choices=["equal", "ragged", "long"], default="equal")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     vocab = SHAPES[args.shape]["vocab_size"]

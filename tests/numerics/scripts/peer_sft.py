@@ -10,6 +10,7 @@ Prints one JSON object as its last line:
     tokens_per_second       useful tokens over time, without the first `--warm-steps` steps
     tokens_per_cpu_second   the same over processor time: what others on the machine disturb least
     peak_rss_mb             VmHWM, MB of 1,000,000 bytes
+    memory_over_weights_mb  of that, what was not yet taken when the first step began
     start_to_first_step_s   from the start of the process to the start of the first step
     settings                what was asked for, and the versions
 
@@ -50,6 +51,8 @@ def arguments():
     parser.add_argument("--rows", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--order")
+    parser.add_argument("--start", help="the adapter that training starts from")
+    parser.add_argument("--save", action="store_true", help="write the adapter at the end")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--warm-steps", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -70,9 +73,11 @@ class Watch(TrainerCallback):
     def __init__(self):
         self.first, self.begun, self.begun_cpu = None, None, None
         self.seconds, self.cpu_seconds, self.losses = [], [], []
+        self.loaded = 0.0
 
     def on_step_begin(self, *_, **__):
-        self.first = self.first or process_age()
+        if self.first is None:
+            self.first, self.loaded = process_age(), status_mb("VmRSS")
         self.begun, self.begun_cpu = time.monotonic(), time.process_time()
 
     def on_step_end(self, *_, **__):
@@ -100,8 +105,8 @@ def counting(collator, tokens):
     return collate
 
 
-def peak_rss_mb():
-    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+def status_mb(field):
+    line = next(line for line in open("/proc/self/status") if line.startswith(field))
     return int(line.split()[1]) * 1024 / 1e6
 
 
@@ -130,9 +135,13 @@ def main():
         disable_tqdm=True,
         seed=0,
     )
-    lora = peft.LoraConfig(
-        r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
+    lora = None
+    if args.start:
+        model = peft.PeftModel.from_pretrained(model, args.start, is_trainable=True, autocast_adapter_dtype=True)
+    else:
+        lora = peft.LoraConfig(
+            r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
     trainer = trl.SFTTrainer(
         model=model,
         args=config,
@@ -143,6 +152,8 @@ def main():
     )
     trainer.data_collator = counting(trainer.data_collator, tokens)
     trainer.train()
+    if args.save:
+        trainer.save_model()
     tokens = tokens[: len(watch.seconds)]
     warm = slice(args.warm_steps, None)
     print(
@@ -154,7 +165,8 @@ def main():
                 "cpu_seconds": watch.cpu_seconds,
                 "tokens_per_second": sum(tokens[warm]) / sum(watch.seconds[warm]),
                 "tokens_per_cpu_second": sum(tokens[warm]) / sum(watch.cpu_seconds[warm]),
-                "peak_rss_mb": peak_rss_mb(),
+                "peak_rss_mb": status_mb("VmHWM"),
+                "memory_over_weights_mb": status_mb("VmHWM") - watch.loaded,
                 "start_to_first_step_s": watch.first,
                 "settings": vars(args),
                 "versions": {m.__name__: m.__version__ for m in (torch, transformers, peft, trl)},

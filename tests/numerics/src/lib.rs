@@ -24,6 +24,10 @@ pub const CASES: [&str; 9] = [
     "phi3",
 ];
 
+/// Models that bitsandbytes has rounded and saved, and the one that they were.
+pub const QUANTIZED: [&str; 2] = ["nf4", "int8"];
+pub const UNQUANTIZED: &str = "quantized";
+
 /// Largest relative difference that is put down to the order of fp32 additions.
 pub const TOLERANCE: f64 = 1e-4;
 

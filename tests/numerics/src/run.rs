@@ -40,7 +40,7 @@ pub fn load(case: &Case) -> Result<Model> {
 /// The same in another number format.
 pub fn load_as(case: &Case, kind: Kind) -> Result<Model> {
     let files = ModelFiles::open(&case.folder).context("cannot open the fixture")?;
-    Ok(Model::load(&files, LoadOptions { kind, device: Device::Cpu })?)
+    Ok(Model::load(&files, LoadOptions { kind, device: Device::Cpu, quantization: None })?)
 }
 
 /// Sequences one after another, as the engine takes them.

@@ -3,12 +3,12 @@
 
 use std::rc::Rc;
 
-use api::run_spec::{Precision, Schedule, Training};
+use api::run_spec::{Precision, Quantization, Schedule, Training};
 use lm::model::Model;
 use lm::param::Param;
 use serde_json::Value;
 use tests_numerics::run::{self, Path};
-use tests_numerics::{CASES, Case, Reference, close_number};
+use tests_numerics::{CASES, Case, QUANTIZED, Reference, close_number};
 use train::optim::{AdamW, Settings, global_norm};
 use train::schedule::learning_rate;
 
@@ -27,6 +27,17 @@ fn lora_runs_lose_what_peft_loses() {
         let mut model = run::load(&case).unwrap();
         lm::peft::load(&mut model, &folder).unwrap();
         follow(&format!("{name} {adapter}"), &case, &model, &reference);
+    }
+}
+
+#[test]
+fn runs_on_rounded_matrices_lose_what_peft_and_bitsandbytes_lose() {
+    for name in QUANTIZED {
+        let case = Case::open(name).unwrap();
+        let (folder, reference) = case.adapter("adapter").unwrap();
+        let mut model = run::load(&case).unwrap();
+        lm::peft::load(&mut model, &folder).unwrap();
+        follow(name, &case, &model, &reference);
     }
 }
 
@@ -81,6 +92,7 @@ fn training(value: &Value) -> Training {
         adam_epsilon: number("adam_epsilon"),
         max_grad_norm: number("max_grad_norm"),
         precision: Precision::Fp32,
+        quantization: Quantization::None,
         activation_checkpointing: false,
         seed: 0,
     }

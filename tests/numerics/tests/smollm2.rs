@@ -12,8 +12,11 @@ use tch::{Device, Kind};
 fn greedy_tokens_of_five_prompts_are_those_of_transformers() {
     let files = ModelFiles::open(&testkit::smollm2().unwrap()).unwrap();
     let tokenizer = Tokenizer::open(&files).unwrap();
-    let model =
-        Model::load(&files, LoadOptions { kind: Kind::Float, device: Device::Cpu }).unwrap();
+    let model = Model::load(
+        &files,
+        LoadOptions { kind: Kind::Float, device: Device::Cpu, quantization: None },
+    )
+    .unwrap();
     let fixture = tests_numerics::fixtures().join("smollm2_greedy.json");
     let fixture: Value = serde_json::from_slice(&std::fs::read(fixture).unwrap()).unwrap();
     let prompts = fixture["prompts"].as_array().unwrap();

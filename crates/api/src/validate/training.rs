@@ -1,8 +1,9 @@
 //! Rules of what is trained and how.
 
 use super::Faults;
+use crate::run_spec::Quantization;
 use crate::valid::{Adapter, Hyperparameters, LearningRate, Length, Lora, Warmup};
-use crate::workspace::{AdapterSpec, HyperparametersSpec, LoraSpec};
+use crate::workspace::{AdapterSpec, FineTuneWorkspaceSpec, HyperparametersSpec, LoraSpec};
 
 pub(super) fn adapter(raw: Option<&AdapterSpec>, faults: &mut Faults) -> Option<Adapter> {
     let Some(raw) = raw else { return Some(Adapter::Lora(lora(&LoraSpec::default(), faults))) };
@@ -51,6 +52,16 @@ fn lora(raw: &LoraSpec, faults: &mut Faults) -> Lora {
         bias: raw.bias,
         modules_to_save: raw.modules_to_save.clone(),
     }
+}
+
+pub(super) fn quantization(spec: &FineTuneWorkspaceSpec, faults: &mut Faults) -> Quantization {
+    let stated = spec.quantization.unwrap_or_default();
+    if !stated.is_none() && spec.adapter.as_ref().is_some_and(|adapter| adapter.full.is_some()) {
+        let hint = "train an adapter (`adapter: {lora: {}}`), or remove quantization";
+        let message = "every weight is trained, and none is left to be quantized";
+        faults.add("spec.quantization", message, hint);
+    }
+    stated
 }
 
 pub(super) fn hyperparameters(

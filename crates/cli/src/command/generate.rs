@@ -7,6 +7,7 @@ use std::io::Read as _;
 use lm::chat::Message;
 use lm::files::ModelFiles;
 use lm::generate::{Flow, GenerateOptions};
+use lm::layers::Quantization;
 use lm::model::{LoadOptions, Model};
 use lm::tokenizer::Tokenizer;
 use serde_json::json;
@@ -14,7 +15,7 @@ use tch::{Device, Kind};
 use train::ExitClass;
 
 use self::answer::Answer;
-use crate::args::{GenerateArgs, Output, PrecisionArg};
+use crate::args::{GenerateArgs, Output, PrecisionArg, QuantizationArg};
 use crate::failure::Failure;
 use crate::say;
 use crate::sources::{self, LocalAdapter};
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let files = ModelFiles::open(&chosen.model).map_err(|e| failure(&e, e.hint()))?;
     let tokenizer = Tokenizer::open(&files).map_err(|e| failure(&e, e.hint()))?;
     let ids = encode(&tokenizer, &prompt, args)?;
-    let model = load(&files, chosen.adapter.as_deref(), args.precision)?;
+    let model = load(&files, chosen.adapter.as_deref(), args)?;
     let context = model.config().max_position_embeddings as usize;
     if ids.len() >= context {
         return Err(Failure::configuration(format!(
@@ -110,13 +111,17 @@ fn encode(tokenizer: &Tokenizer, prompt: &str, args: &GenerateArgs) -> Result<Ve
 fn load(
     files: &ModelFiles,
     adapter: Option<&std::path::Path>,
-    precision: PrecisionArg,
+    args: &GenerateArgs,
 ) -> Result<Model, Failure> {
-    let kind = match precision {
+    let kind = match args.precision {
         PrecisionArg::Fp32 => Kind::Float,
         PrecisionArg::Bf16 => Kind::BFloat16,
     };
-    let options = LoadOptions { kind, device: Device::cuda_if_available() };
+    let quantization = args.quantization.map(|format| match format {
+        QuantizationArg::Nf4 => Quantization::Nf4,
+        QuantizationArg::Int8 => Quantization::Int8,
+    });
+    let options = LoadOptions { kind, device: Device::cuda_if_available(), quantization };
     let mut model = Model::load(files, options).map_err(|error| failure(&error, None))?;
     if let Some(folder) = adapter {
         lm::peft::load(&mut model, folder).map_err(|error| failure(&error, None))?;

@@ -100,7 +100,10 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), ConfigError> {
     let refuse = |feature: String| Err(ConfigError::Unsupported { path: fields.path(), feature });
     if let Some(quantization) = fields.get("quantization_config") {
         let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-        return refuse(format!("a checkpoint quantized with `{method}`"));
+        // The weights say which of its formats they have.
+        if method != "bitsandbytes" {
+            return refuse(format!("a checkpoint quantized with `{method}`"));
+        }
     }
     for name in ["final_logit_softcapping", "attn_logit_softcapping"] {
         if fields.get(name).is_some() {

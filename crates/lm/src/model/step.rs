@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::Model;
 use crate::adapters::{LinearShapes, Routes};
 use crate::kv_cache::KvCache;
+use crate::layers::Quantization;
 use crate::models::Module;
 use crate::packed::Packed;
 use crate::tape::Tape;
@@ -27,14 +28,23 @@ impl Model {
         self.logits_with(&Tape::infer_with(&routes.select(wanted)), &chosen)
     }
 
-    /// Rounds the matrices of the linear layers to int8, each row with a factor of its own. Embeddings, and a
-    /// head that shares their matrix, stay as they are.
-    pub fn round_to_int8(&mut self) {
-        for module in self.modules() {
-            if let Module::Linear(linear) = module {
-                linear.weight.round_to_int8();
-            }
+    /// Rounds the head's matrix too, where it is one of its own.
+    pub fn quantize_head(&mut self, format: Quantization) {
+        if let Some(head) = &mut self.lm_head {
+            head.weight.quantize(format);
         }
+    }
+
+    /// Bytes of the frozen matrices of the linear layers, and elements that they stand for.
+    pub fn frozen_linears(&mut self) -> (usize, usize) {
+        let linears = self.modules().into_iter().filter_map(|module| match module {
+            Module::Linear(linear) => Some(&linear.weight),
+            Module::Norm(_) | Module::Embedding(_) => None,
+        });
+        linears.fold((0, 0), |(bytes, elements), weight| {
+            let size: i64 = weight.size().iter().product();
+            (bytes + weight.frozen_bytes(), elements + size as usize)
+        })
     }
 
     /// Names and shapes of the linear layers, which adapters are held against.

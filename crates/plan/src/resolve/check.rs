@@ -14,6 +14,7 @@ pub(super) fn facts(workspace: &Workspace, inputs: &Inputs) -> Vec<Fault> {
     }
     faults.extend(context(workspace, inputs));
     faults.extend(answers(workspace, inputs));
+    faults.extend(quantized(workspace, inputs));
     if workspace.compute.device == Device::Cuda && inputs.machine.gpu.is_none() {
         let hint = "use `device: CPU`, or check the driver and that LIBTORCH is a CUDA build";
         faults.push(fault("spec.compute.device", "there is no GPU that LibTorch can use", hint));
@@ -104,5 +105,24 @@ fn answers(workspace: &Workspace, inputs: &Inputs) -> Option<Fault> {
             "the data is plain text, which has no answers to compare",
             hint,
         )
+    })
+}
+
+/// A checkpoint that is quantized can neither be trained in full nor be quantized otherwise.
+fn quantized(workspace: &Workspace, inputs: &Inputs) -> Option<Fault> {
+    let (stated, found) = (workspace.quantization, inputs.model.quantization);
+    if found.is_none() {
+        return None;
+    }
+    let found = found.as_str();
+    if matches!(workspace.adapter, valid::Adapter::Full) {
+        let message =
+            format!("the base model is quantized ({found}): its weights cannot be trained");
+        let hint = "train an adapter (`adapter: {lora: {}}`), or use the model that was quantized";
+        return Some(fault("spec.adapter.full", message, hint));
+    }
+    (!stated.is_none() && stated.as_str() != found).then(|| {
+        let message = format!("the base model is quantized already, as {found}");
+        fault("spec.quantization", message, "remove it, or use the model that was quantized")
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::run_spec::{Device, Evaluation, Precision};
+use api::run_spec::{Device, Evaluation, Precision, Quantization};
 use api::{Fault, RunSpec, Workspace};
 
 use super::adapter::Chosen;
@@ -25,6 +25,7 @@ pub(super) struct Fit {
     pub(super) device: Device,
     pub(super) threads: u64,
     pub(super) precision: Precision,
+    pub(super) quantization: Quantization,
     pub(super) activation_checkpointing: bool,
     /// Tokens that go through the model at once.
     pub(super) tokens: u64,
@@ -65,6 +66,7 @@ pub(super) fn choose(
         } else {
             Precision::Fp32
         }),
+        quantization: quantization(workspace, inputs, made),
         activation_checkpointing: stated.activation_checkpointing.unwrap_or(false),
         tokens: stated.micro_batch_tokens.map_or(wanted, u64::from),
         longest,
@@ -84,6 +86,7 @@ pub(super) fn choose(
         device,
         threads,
         precision: shape.precision,
+        quantization: shape.quantization,
         activation_checkpointing: shape.activation_checkpointing,
         tokens: shape.tokens,
         memory,
@@ -95,6 +98,18 @@ pub(super) fn choose(
 fn wanted_tokens(inputs: &Inputs, length: Length, longest: u64, on_gpu: bool) -> u64 {
     let busy = if on_gpu { GPU_TOKENS } else { CPU_TOKENS };
     busy.min(length.batch.min(inputs.data.train.examples) * longest).max(longest)
+}
+
+/// How frozen matrices are held: as stated, or as the checkpoint has them.
+fn quantization(workspace: &Workspace, inputs: &Inputs, made: &mut Made) -> Quantization {
+    let (stated, found) = (workspace.quantization, inputs.model.quantization);
+    let (chosen, reason) = match (stated, found) {
+        (Quantization::None, Quantization::None) => return Quantization::None,
+        (Quantization::None, found) => (found, "as the checkpoint has it"),
+        (stated, _) => (stated, "as stated"),
+    };
+    made.note("quantization", &chosen, reason, !stated.is_none());
+    chosen
 }
 
 fn has_dropout(adapter: &Chosen) -> bool {

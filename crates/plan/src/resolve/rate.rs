@@ -143,6 +143,7 @@ impl Rate {
             adam_epsilon: self.epsilon,
             max_grad_norm: self.max_grad_norm,
             precision: fit.precision,
+            quantization: fit.quantization,
             activation_checkpointing: fit.activation_checkpointing,
             seed,
         }

@@ -1,7 +1,7 @@
 //! A run that does not fit: how much is short, and the cheapest change with which it would fit.
 
 use api::Fault;
-use api::run_spec::Precision;
+use api::run_spec::{Precision, Quantization};
 
 use super::adapter::Chosen;
 use super::fault;
@@ -98,6 +98,11 @@ fn changes(inputs: &Inputs, adapter: &Chosen, shape: &Shape) -> Vec<Change> {
     if shape.precision == Precision::Fp32 {
         let half = Shape { precision: Precision::Bf16, ..*shape };
         changes.push(Change { what: "set `precision: BF16`".to_owned(), shape: half });
+    }
+    if shape.quantization.is_none() && !(adapter.is_full() && shape.replaced > 0) {
+        let packed = Shape { quantization: Quantization::Nf4, ..*shape };
+        let what = "set `quantization: NF4` (QLoRA)".to_owned();
+        changes.push(Change { what, shape: packed });
     }
     if adapter.is_full() && shape.replaced > 0 {
         let what = "train an adapter (`adapter: {lora: {}}`)".to_owned();

@@ -13,6 +13,7 @@ use lm::adapters::{Adapter, Requirements, Routes};
 use lm::config::RopeScaling;
 use lm::files::ModelFiles;
 use lm::kv_cache::KvCache;
+use lm::layers::Quantization;
 use lm::model::{LoadOptions, Model};
 use lm::packed::Packed;
 use lm::paged::{BLOCK_TOKENS, PagedCache, Span};
@@ -77,9 +78,10 @@ impl Runner {
     fn new(setup: Setup) -> Result<Self, StartError> {
         let options = &setup.options;
         let (kind, device) = (options.kind, options.device);
-        let mut model = Model::load(&setup.files, LoadOptions { kind, device })?;
-        if options.int8 {
-            model.round_to_int8();
+        let quantization = options.int8.then_some(Quantization::Int8);
+        let mut model = Model::load(&setup.files, LoadOptions { kind, device, quantization })?;
+        if let Some(format) = quantization {
+            model.quantize_head(format);
         }
         let paged = PagedCache::new(model.config(), kind, device, options.cache_bytes)?;
         let limits = Limits {

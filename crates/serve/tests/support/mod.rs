@@ -44,7 +44,7 @@ impl Bench {
     }
 
     pub(crate) fn model(&self) -> Model {
-        let options = LoadOptions { kind: Kind::Float, device: Device::Cpu };
+        let options = LoadOptions { kind: Kind::Float, device: Device::Cpu, quantization: None };
         Model::load(&self.files(), options).unwrap()
     }
 

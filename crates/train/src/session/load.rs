@@ -1,7 +1,7 @@
 //! Sessions from a run specification: the device, the number format, and what is trained.
 
 use api::RunSpec;
-use api::run_spec::{self, Adapter, LoraBias, Precision};
+use api::run_spec::{self, Adapter, LoraBias, Precision, Quantization};
 use lm::files::ModelFiles;
 use lm::lora::LoraConfig;
 use lm::model::{AttachError, LoadOptions, Model, ModelError};
@@ -75,7 +75,12 @@ fn load_model(spec: &RunSpec, files: &ModelFiles) -> Result<Model, RunError> {
         Precision::Fp32 => Kind::Float,
         Precision::Bf16 => Kind::BFloat16,
     };
-    let options = LoadOptions { kind, device: device(spec)? };
+    let quantization = match spec.training.quantization {
+        Quantization::None => None,
+        Quantization::Nf4 => Some(lm::layers::Quantization::Nf4),
+        Quantization::Int8 => Some(lm::layers::Quantization::Int8),
+    };
+    let options = LoadOptions { kind, device: device(spec)?, quantization };
     Model::load(files, options).map_err(|error| model_error(&error))
 }
 

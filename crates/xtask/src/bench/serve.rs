@@ -155,7 +155,7 @@ fn build() -> Result<PathBuf> {
 }
 
 /// SmolLM2 as a Hugging Face folder, which both sides read.
-fn converted(python: &Path) -> Result<PathBuf> {
+pub(super) fn converted(python: &Path) -> Result<PathBuf> {
     let folder = shell::cache()?.join("models").join("smollm2-hf");
     if !folder.join("model.safetensors").is_file() {
         let script = shell::workspace().join(peer::SCRIPTS).join("convert_gguf.py");

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
         bail!("usage: logits MODEL ADAPTER IDS OUT");
     };
     let files = ModelFiles::open(Path::new(model))?;
-    let options = LoadOptions { kind: Kind::Float, device: Device::Cpu };
+    let options = LoadOptions { kind: Kind::Float, device: Device::Cpu, quantization: None };
     let mut model = Model::load(&files, options)?;
     lm::peft::load(&mut model, Path::new(adapter))?;
     let ids: Vec<i64> = serde_json::from_slice(&std::fs::read(ids)?).context("ids")?;

@@ -30,7 +30,7 @@ spec:
     maxSteps: 2
     batchSize: four
     learningRate: -1
-  quantization: NF4
+  quantization: FP4
 "
     ));
 }

@@ -11,6 +11,7 @@ mod hub;
 mod memory;
 mod plan;
 mod pod;
+mod quantization;
 mod registry;
 mod registry_login;
 mod resume;

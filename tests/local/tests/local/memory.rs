@@ -29,6 +29,8 @@ fn the_announced_memory_is_what_a_run_takes() {
             10,
             "maxSteps: 6, precision: BF16, batchSize: 8, microBatchTokens: 8192",
         ),
+        ("NF4", 400, "maxSteps: 2, precision: BF16, batchSize: 1, microBatchTokens: 512"),
+        ("Int8", 400, "maxSteps: 2, precision: FP32, batchSize: 1, microBatchTokens: 512"),
     ];
     for (name, shortest, numbers) in shapes {
         let project = Project::new().unwrap();
@@ -36,8 +38,13 @@ fn the_announced_memory_is_what_a_run_takes() {
         let workspace = format!(
             "apiVersion: anneal.dev/v1alpha1\nkind: FineTuneWorkspace\nmetadata: {{name: memory}}\n\
              spec:\n  baseModel: {{path: {}}}\n  data: {{train: {{path: long.jsonl}}}}\n  \
-             hyperparameters: {{{numbers}}}\n  checkpoints: {{everySteps: 0}}\n",
-            base.display()
+             hyperparameters: {{{numbers}}}\n  checkpoints: {{everySteps: 0}}\n{}",
+            base.display(),
+            if ["NF4", "Int8"].contains(&name) {
+                format!("  quantization: {name}\n")
+            } else {
+                String::new()
+            }
         );
         project.write("tune.yaml", &workspace).unwrap();
         let plan = project.run(&["plan", "-f", "tune.yaml", "-o", "json"]).unwrap();
