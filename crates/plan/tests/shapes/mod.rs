@@ -65,6 +65,7 @@ fn llama(
         vocabulary,
         context,
         tied_embeddings: tied,
+        quantization: api::run_spec::Quantization::None,
         linears,
     }
 }
