@@ -29,8 +29,8 @@ use api::run_spec::{
 use lm::files::ModelFiles;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
-use train::Session;
 use train::event::Event;
+use train::session::Session;
 
 /// Decides the order of the rows.
 const SEED: u64 = 0;

@@ -242,8 +242,10 @@ fn loss_difference(ours: &Value, theirs: &Value) -> f64 {
 }
 
 fn build() -> Result<PathBuf> {
-    let what = ["build", "--release", "--package", "tests-numerics", "--example", "bench_sft"];
-    shell::run(shell::cargo().args(what))?;
+    // With the program's package, so that dependencies have the features that they are built with already.
+    let packages = ["--package", "cli", "--package", "tests-numerics"];
+    let what = ["build", "--release", "--example", "bench_sft"];
+    shell::run(shell::cargo().args(what).args(packages))?;
     Ok(shell::target_dir().join("release").join("examples").join("bench_sft"))
 }
 
