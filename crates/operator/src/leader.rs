@@ -59,8 +59,11 @@ impl Election {
         let mut renewed = Instant::now();
         while renewed.elapsed() < PATIENCE {
             sleep(EVERY).await;
-            match timeout(EVERY, self.claim()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            // An API server that is slow may take all the time there is.
+            let (start, left) = (Instant::now(), PATIENCE.saturating_sub(renewed.elapsed()));
+            match timeout(left, self.claim()).await {
+                // Others count from the write, which came after this.
+                Ok(Ok(true)) => renewed = start,
                 Ok(Ok(false)) => break,
                 Ok(Err(error)) => warn!(%error, "cannot renew the lease"),
                 Err(_) => warn!("the API server does not answer in time"),

@@ -82,10 +82,10 @@ pub(crate) async fn observe(
         observed.gpu_nodes = pools::gpu_nodes(&ctx.client).await.ok();
     }
     if let Some(job) = refused {
-        observed.refusal = last_event(ctx, &namespace, ("Job", &job), "FailedCreate").await;
+        observed.refusal = refusal(ctx, &namespace, &job).await;
     }
     if let Some(pod) = killed
-        && let Some(word) = last_event(ctx, &namespace, ("Pod", &pod), "Killing").await
+        && let Some(word) = killing(ctx, &namespace, &pod).await
     {
         observed.killings.insert(pod, word);
     }
@@ -211,17 +211,30 @@ async fn secret_state(
     malformed("its key `.dockerconfigjson` is not a JSON object with `auths`")
 }
 
-/// The last word of the events about an object that have a reason, such as that of a quota.
-async fn last_event(
-    ctx: &Ctx,
-    namespace: &str,
-    (kind, name): (&str, &str),
-    reason: &str,
-) -> Option<String> {
+/// The Job controller's last word on pods that it cannot make, such as that of a quota.
+async fn refusal(ctx: &Ctx, namespace: &str, job: &str) -> Option<String> {
+    last_word(&events(ctx, namespace, "Job", job).await, "FailedCreate")
+}
+
+/// Why the kubelet killed a pod, where it did: what its probe told last.
+async fn killing(ctx: &Ctx, namespace: &str, pod: &str) -> Option<String> {
+    let events = events(ctx, namespace, "Pod", pod).await;
+    // Without this, somebody else did it.
+    last_word(&events, "Killing")?;
+    last_word(&events, "Unhealthy")
+}
+
+fn last_word(events: &[Event], reason: &str) -> Option<String> {
+    let told = events.iter().filter(|event| event.reason.as_deref() == Some(reason));
+    told.max_by_key(|event| event.last_timestamp.clone())?.message.clone()
+}
+
+/// The events about an object; none where the API server does not tell them.
+async fn events(ctx: &Ctx, namespace: &str, kind: &str, name: &str) -> Vec<Event> {
     let events: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
-    let about = format!("involvedObject.kind={kind},involvedObject.name={name},reason={reason}");
-    let list = events.list(&ListParams::default().fields(&about)).await.ok()?;
-    list.items.into_iter().max_by_key(|event| event.last_timestamp.clone())?.message
+    let about = format!("involvedObject.kind={kind},involvedObject.name={name}");
+    let list = events.list(&ListParams::default().fields(&about)).await;
+    list.map(|list| list.items).unwrap_or_default()
 }
 
 /// The trainer's word; without one the plan does without it.

@@ -77,7 +77,7 @@ pub(crate) fn is_killed(pod: &Pod) -> bool {
 /// the trainer.
 pub(crate) fn pod_end(pod: &Pod, seen: &Seen<'_>) -> End {
     let killing = seen.killing(pod).filter(|_| is_killed(pod));
-    if killing.is_some_and(|word| word.contains("liveness probe")) {
+    if killing.is_some_and(|word| word.contains("Liveness probe failed")) {
         return stall::silent();
     }
     let Some(terminated) = seen::terminated(pod) else {

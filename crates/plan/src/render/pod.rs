@@ -92,11 +92,12 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
 }
 
 /// The trainer answers `/healthz` with an error when it has made no step for `limits.stall`. The operator has
-/// as long again to end it before the kubelet does, at most five minutes; and so has a trainer that does not
-/// answer at all. One that hangs saves nothing, whatever time it is given.
+/// as long again, at most two minutes, to end it before the kubelet does; after the same time a trainer is
+/// killed that does not answer at all. To a pod that never restarts the kubelet gives the whole grace then,
+/// whatever the probe says.
 fn liveness(stall: Duration) -> Probe {
     const EVERY: u64 = 10;
-    let failures = (stall.as_secs() / EVERY).clamp(3, 30);
+    let failures = (stall.as_secs() / EVERY).clamp(3, 12);
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some("/healthz".to_owned()),
@@ -107,7 +108,6 @@ fn liveness(stall: Duration) -> Probe {
         period_seconds: Some(EVERY as i32),
         timeout_seconds: Some(EVERY as i32),
         failure_threshold: Some(failures as i32),
-        termination_grace_period_seconds: Some(10),
         ..Probe::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Pods that are ended from outside: by the eviction API, by a drain, by a signal.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -91,6 +91,7 @@ fn a_killed_trainer_goes_on_and_makes_the_adapter_of_an_undisturbed_run() {
 fn a_trainer_that_answers_nothing_is_killed_and_the_run_goes_on() {
     on_node("hung", Company::Any, async |team| {
         let mut workspace = slow(team).await?;
+        workspace["spec"]["hyperparameters"]["maxSteps"] = json!(1_000_000);
         workspace["spec"]["limits"] = json!({"stall": "20s"});
         team.apply(&workspace).await?;
         let (pod, trainer) = in_the_midst(team).await?;
@@ -99,16 +100,12 @@ fn a_trainer_that_answers_nothing_is_killed_and_the_run_goes_on() {
         let told = team.when("a checkpoint", has_checkpoint).await?;
         ensure!(told["checkpoints"][0]["step"].as_u64() >= Some(5), "{told:#}");
         trainer.send(Signal::STOP)?;
-        let hangs = Instant::now();
         team.training_pod(&[&pod]).await?;
-        ensure!(hangs.elapsed() < Duration::from_mins(2), "it hung for {:?}", hangs.elapsed());
-        let status = team.succeeded().await?;
-        let attempts = status["attempts"].as_array().context("no attempts")?;
-        ensure!(attempts.len() == 2 && attempts[0]["outcome"] == "TrainerStalled", "{status:#}");
-        let message = attempts[0]["message"].to_string();
+        let goes_on = |status: &Value| status["attempts"][1]["resumedFrom"].as_u64() >= Some(5);
+        let status = team.when("a second attempt that goes on", goes_on).await?;
+        ensure!(status["attempts"][0]["outcome"] == "TrainerStalled", "{status:#}");
+        let message = status["attempts"][0]["message"].to_string();
         ensure!(message.contains("did not answer any more"), "{message}");
-        ensure!(attempts[1]["resumedFrom"].as_u64() >= Some(5), "{status:#}");
-        ensure!(status["checkpoints"].is_null(), "{status:#}");
         team.delete().await
     });
 }
