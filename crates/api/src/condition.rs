@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// kstatus: the workspace is what its spec asks for.
+/// kstatus: the object is what its spec asks for.
 pub const READY: &str = "Ready";
 /// kstatus: the operator is at work, or waits for something that will come.
 pub const RECONCILING: &str = "Reconciling";
@@ -18,12 +18,12 @@ pub const FAILED: &str = "Failed";
 pub const SUSPENDED: &str = "Suspended";
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Why a workspace is where it is: the reason of its `Ready` condition.
+    ($(#[$of:meta])* $of_kind:ident: $($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $(#[$of])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum Reason { $($(#[$doc])* $name),* }
+        pub enum $of_kind { $($(#[$doc])* $name),* }
 
-        impl Reason {
+        impl $of_kind {
             /// Every reason there is.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
@@ -32,10 +32,18 @@ macro_rules! reasons {
                 match self { $(Self::$name => stringify!($name)),* }
             }
         }
+
+        impl fmt::Display for $of_kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
     };
 }
 
 reasons! {
+    /// Why a workspace is where it is: the reason of its `Ready` condition.
+    Reason:
     /// The spec holds faults, or asks for what only a local run has.
     InvalidSpec,
     /// A secret that the spec names is missing or not what it must be.
@@ -98,8 +106,37 @@ reasons! {
     AdapterMissing,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+reasons! {
+    /// Why a server is as it is: the reason of its `Ready` condition.
+    ServerReason:
+    /// The spec holds faults, or asks for what only a local server has.
+    InvalidSpec,
+    /// Every replica is ready and holds every declared adapter.
+    Serving,
+    /// Replicas are about to start, or to end.
+    Starting,
+    /// No node takes a pod; the message is the scheduler's.
+    Unschedulable,
+    /// A pod was refused: a quota, or an admission rule.
+    PodRefused,
+    /// An image cannot be pulled.
+    ImagePullFailed,
+    /// A container cannot be started, or ends soon after each start.
+    ContainerNotStarting,
+    /// Replicas take up adapters.
+    LoadingAdapters,
+    /// A workspace that is named has published nothing yet.
+    AwaitingAdapter,
+    /// A workspace or a revision of one that is named is not there.
+    AdapterMissing,
+    /// An adapter cannot be verified; what was served under its name goes on being served.
+    AdapterRefused,
+    /// A registry does not answer, and an adapter is not held by every replica.
+    RegistryUnreachable,
+    /// A replica that is ready does not tell the operator what it holds.
+    ReplicaSilent,
+    /// Somebody else sets fields of an object that the operator made.
+    FieldConflict,
+    /// The API server refuses an object, as for an admission rule or a value of the spec.
+    ObjectRefused,
 }

@@ -1,5 +1,5 @@
-//! The `FineTuneWorkspace` API: its types, defaults, validation, condition reasons, the `RunSpec`
-//! that the trainer reads, and the one module that reads YAML. No I/O and no clock.
+//! The APIs `FineTuneWorkspace` and `ModelServer`: their types, defaults, validation, condition reasons,
+//! the `RunSpec` that the trainer reads, and the one module that reads YAML. No I/O and no clock.
 
 pub mod condition;
 pub mod facts;
@@ -17,6 +17,8 @@ pub mod validate;
 pub mod workspace;
 pub mod yaml;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
 pub use facts::{DataFacts, GpuFacts, LinearFacts, MachineFacts, ModelFacts, SplitFacts};
 pub use fault::Fault;
 pub use model_server::ModelServer;
@@ -28,14 +30,17 @@ pub use validate::validate;
 pub use workspace::FineTuneWorkspace;
 pub use yaml::load;
 
-/// The definition of `ModelServer` as YAML; not in `deploy/crds` while no operator follows it.
-pub fn model_server_crd_yaml() -> String {
-    let crd = schema::crd_of_servers();
-    serde_yaml::to_string(crd).expect("a CRD holds nothing that YAML cannot")
+/// The custom resource definition of `FineTuneWorkspace` as YAML, as it stands in `deploy/crds`.
+pub fn crd_yaml() -> String {
+    generated(&schema::CRD)
 }
 
-/// The custom resource definition as YAML, as it stands in `deploy/crds`.
-pub fn crd_yaml() -> String {
-    let yaml = serde_yaml::to_string(&*schema::CRD).expect("a CRD holds nothing that YAML cannot");
+/// The custom resource definition of `ModelServer` as YAML, as it stands in `deploy/crds`.
+pub fn model_server_crd_yaml() -> String {
+    generated(&schema::SERVERS)
+}
+
+fn generated(definition: &CustomResourceDefinition) -> String {
+    let yaml = serde_yaml::to_string(definition).expect("a CRD holds nothing that YAML cannot");
     format!("# Generated from crates/api by `cargo xtask gen`. Do not edit.\n{yaml}")
 }

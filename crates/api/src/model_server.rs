@@ -8,16 +8,21 @@
 #![expect(clippy::duplicated_attributes, reason = "every column of kubectl has a type")]
 
 mod rules;
+mod status;
+mod table;
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Toleration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use crate::workspace::{ModelSource, Precision};
 
-use crate::workspace::{ComputeSpec, ModelSource, Precision};
-
-pub use rules::faults;
+pub use rules::{all_faults, base_name, faults};
+pub use status::{ModelServerStatus, ServedAdapterStatus};
+pub(crate) use table::RULES;
 
 /// The kind's name.
 pub const KIND: &str = "ModelServer";
@@ -34,6 +39,8 @@ pub const KIND: &str = "ModelServer";
     namespaced,
     status = "ModelServerStatus",
     derive = "PartialEq",
+    validation = Rule::new("oldSelf.hasValue() || self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").optional_old_self(true).message("metadata.name must be a DNS label of at most 50 characters that begins with a letter: pods and Service are named after it"),
+    validation = Rule::new("has(self.spec.modelName) || !has(self.spec.adapters) || self.spec.adapters.all(one, one.name != self.metadata.name)").message("an adapter has the name of the base model, which is metadata.name where modelName is unset"),
     doc = "Serves a base model and many adapters over OpenAI's HTTP API; adapters are replaced without a restart.",
     scale(
         spec_replicas_path = ".spec.replicas",
@@ -66,6 +73,8 @@ pub const KIND: &str = "ModelServer";
     )
 )]
 #[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.autoscaling))").message("replicas and autoscaling exclude each other"))]
+#[x_kube(validation = Rule::new("!has(self.modelName) || !has(self.adapters) || self.adapters.all(one, one.name != self.modelName)").message("an adapter has the name of the base model, which is modelName"))]
+#[x_kube(validation = Rule::new("self.engine != 'VLLM' || !has(self.weights)").message("weights has no meaning with `engine: VLLM`"))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelServerSpec {
     /// The model that all adapters were trained on: a folder or file, an OCI image, or a Hugging Face
@@ -110,10 +119,10 @@ pub struct ModelServerSpec {
 
     /// The machine that a pod may use. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compute: Option<ComputeSpec>,
+    pub compute: Option<ServerCompute>,
 
-    /// Secret whose values are the API keys that are let in; everybody is when unset. In a cluster only; a
-    /// local server reads `--api-keys`.
+    /// Secret whose values are the API keys that are let in, one or more on lines of their own; everybody is
+    /// when unset. It is read when a pod starts. In a cluster only; a local server reads `--api-keys`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub api_keys_secret: Option<String>,
@@ -129,13 +138,14 @@ pub struct ServedAdapter {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// A `FineTuneWorkspace` of this namespace: its newest published revision is served. On one machine
-    /// the result of `anneal run`, in `.anneal/NAME`.
+    /// A `FineTuneWorkspace` of this namespace: its newest published revision is served, within seconds of
+    /// its end. On one machine the result of `anneal run`, in `.anneal/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub workspace: Option<String>,
 
-    /// Holds the workspace's adapter at this revision. In a cluster only.
+    /// Holds the workspace's adapter at this revision, which is one of its `status.published`. In a cluster
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub revision: Option<String>,
@@ -151,8 +161,9 @@ pub struct ServedAdapter {
     #[schemars(length(min = 1, max = 4096))]
     pub path: Option<String>,
 
-    /// Secret of type `kubernetes.io/dockerconfigjson` with which `image` is pulled. In a cluster only; a
-    /// local server reads Docker's configuration.
+    /// Secret of type `kubernetes.io/dockerconfigjson` in this namespace, with which the adapter is pulled. It
+    /// is mounted into the pods: one that no adapter named before restarts them, one after the other. In a
+    /// cluster only; a local server reads Docker's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub pull_secret: Option<String>,
@@ -230,55 +241,36 @@ pub struct ServingLimits {
     pub max_rank: Option<u32>,
 }
 
-/// What was observed of the server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The machine that a pod may use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ModelServerStatus {
-    /// The generation of the spec that this status speaks of.
+pub struct ServerCompute {
+    /// CPU threads. All that the node gives when unset, of which half a one is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
+    #[schemars(range(min = 1, max = 4096))]
+    pub cpu: Option<u32>,
 
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// Memory of a pod, such as `4Gi`: asked for, and the most that it gets. Without it 1 GiB beside what
+    /// `limits` reserves is asked for, and there is no most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub memory: Option<String>,
+
+    /// GPUs of a pod. None when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 64))]
+    pub gpus: Option<u32>,
+
+    /// The priority class of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+
+    /// Labels that a pod's node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Taints of nodes that the pods tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
-
-    /// Adapters that all ready replicas hold, of all, such as `3/4`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub summary: Option<String>,
-
-    /// Pods that there are.
-    #[serde(default)]
-    pub replicas: u32,
-
-    /// Pods that answer.
-    #[serde(default)]
-    pub ready_replicas: u32,
-
-    /// Labels of the pods, as the scale subresource tells them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
-
-    /// Each declared adapter.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adapters: Vec<ServedAdapterStatus>,
-}
-
-/// How far a declared adapter is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ServedAdapterStatus {
-    /// Its name in requests.
-    pub name: String,
-    /// The image that is to be served, by digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Its digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// Ready replicas that hold this digest, of all ready ones, such as `3/3`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<String>,
-    /// Why it is not served everywhere, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub tolerations: Vec<Toleration>,
 }

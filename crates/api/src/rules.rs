@@ -1,7 +1,7 @@
 //! The rules of [`crate::validate`] that the API server can keep too, as CEL in the custom resource
 //! definition. So `kubectl apply` refuses what `anneal validate` refuses.
 //!
-//! This file is a table. Rules of one field, or of one block, stand at that block: the API server does not
+//! This file is the table of a workspace's, and puts any such table into a definition. Rules of one field, or of one block, stand at that block: the API server does not
 //! hold them against a block that an edit leaves as it was. Rules over several blocks stand at `spec`, and
 //! let pass what was against them before the edit, so that an object that is older than a rule can be edited.
 
@@ -9,27 +9,61 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, ValidationRule,
 };
 
+/// The rules of a kind.
+pub(crate) struct Table {
+    /// Longest text at a field, and most items of a list.
+    pub(crate) bounds: &'static [(&'static str, i64)],
+    /// Lists in which nothing stands twice.
+    pub(crate) sets: &'static [&'static str],
+    /// Lists of blocks that are told apart by a field, in which each value stands once.
+    pub(crate) maps: &'static [(&'static str, &'static str)],
+    /// A text that must match, where it is set: block, field, pattern, and what is said of another.
+    pub(crate) texts:
+        &'static [(&'static str, &'static str, &'static [&'static str], &'static str)],
+    /// Lists whose texts are not blank: block, field, and what is said.
+    pub(crate) lists: &'static [(&'static str, &'static str, &'static str)],
+    /// Numbers with a bound that the schema's range includes: block, field, rule.
+    pub(crate) numbers: &'static [(&'static str, &'static str, &'static str)],
+    /// Rules over the fields of one block: block, rule, and what is said.
+    pub(crate) blocks: &'static [(&'static str, &'static str, &'static str)],
+    /// Rules over several blocks; see [`ACROSS`].
+    pub(crate) across: &'static [(&'static str, Option<&'static str>, &'static str)],
+}
+
+/// The rules of a `FineTuneWorkspace`.
+pub(crate) const WORKSPACE: Table = Table {
+    bounds: BOUNDS,
+    sets: SETS,
+    maps: &[],
+    texts: TEXTS,
+    lists: LISTS,
+    numbers: NUMBERS,
+    blocks: BLOCKS,
+    across: ACROSS,
+};
+
 /// An image reference, with or without a digest; what [`crate::names::ImageReference`] reads.
-const IMAGE: &str = r"^(?:(?:localhost|[A-Za-z0-9_\[\]-]*[.:][A-Za-z0-9_.:\[\]-]*)/)?[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?";
-const DIGEST: &str = "(?:@sha256:[0-9a-f]{64})?";
-const IMAGE_SAID: &str =
+pub(crate) const IMAGE: &str = r"^(?:(?:localhost|[A-Za-z0-9_\[\]-]*[.:][A-Za-z0-9_.:\[\]-]*)/)?[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?";
+pub(crate) const DIGEST: &str = "(?:@sha256:[0-9a-f]{64})?";
+pub(crate) const IMAGE_SAID: &str =
     "is not an image reference: write it as `registry.example.com/team/name:tag`";
 
 /// What [`crate::names::parse_object_name`] reads.
-const NAME: &str = "^[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?$";
-const NAME_SAID: &str = "is not the name of an object";
+pub(crate) const NAME: &str = "^[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?$";
+pub(crate) const NAME_SAID: &str = "is not the name of an object";
 
 /// What [`crate::names::parse_duration`] reads, but for the zero.
 const TIME: &str = "^(?:[0-9]{1,4}d)?(?:[0-9]{1,5}h)?(?:[0-9]{1,6}m)?(?:[0-9]{1,8}s)?$";
 const TIME_SAID: &str = "is not a length of time: write it as `30m`, `2h` or `1h30m`";
 
 /// What [`crate::names::parse_bytes`] reads, but for the zero.
-const BYTES: &str = "^(?:[0-9]+[.]?[0-9]*|[.][0-9]+)(?:Ki|Mi|Gi|Ti|k|M|G|T)?$";
-const BYTES_SAID: &str = "is not a quantity of memory: write it as `4Gi` or `512Mi`";
+pub(crate) const BYTES: &str = "^(?:[0-9]+[.]?[0-9]*|[.][0-9]+)(?:Ki|Mi|Gi|Ti|k|M|G|T)?$";
+pub(crate) const BYTES_SAID: &str = "is not a quantity of memory: write it as `4Gi` or `512Mi`";
 
-const REPO: &str = "^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$";
+pub(crate) const REPO: &str = "^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$";
+pub(crate) const REPO_SAID: &str = "is not a Hugging Face repository: write it as `owner/name`";
 
-/// Longest text at a field, and most items of a list: far above any real one. They bound what a rule costs.
+/// Far above any real one: they bound what a rule costs.
 const BOUNDS: &[(&str, i64)] = &[
     ("spec.baseModel.path", 4096),
     ("spec.baseModel.image", 512),
@@ -78,7 +112,6 @@ const BOUNDS: &[(&str, i64)] = &[
     ("spec.limits.ttlAfterFinished", 32),
 ];
 
-/// Lists in which nothing stands twice.
 const SETS: &[&str] = &[
     "spec.data.labels",
     "spec.evaluation.metrics",
@@ -86,17 +119,11 @@ const SETS: &[&str] = &[
     "spec.compute.nodes.zones",
 ];
 
-/// A text that must match, where it is set: block, field, pattern, and what is said of another.
 const TEXTS: &[(&str, &str, &[&str], &str)] = &[
     ("spec.baseModel", "path", &[r"\S"], "the path is empty"),
     ("spec.baseModel", "image", &[IMAGE, DIGEST, "$"], IMAGE_SAID),
     ("spec.baseModel", "pullSecret", &[NAME], NAME_SAID),
-    (
-        "spec.baseModel.huggingFace",
-        "repo",
-        &[REPO],
-        "is not a Hugging Face repository: write it as `owner/name`",
-    ),
+    ("spec.baseModel.huggingFace", "repo", &[REPO], REPO_SAID),
     ("spec.baseModel.huggingFace", "tokenSecret", &[NAME], NAME_SAID),
     ("spec.data.train", "path", &[r"\S"], "the path is empty"),
     ("spec.data.train", "image", &[IMAGE, DIGEST, "$"], IMAGE_SAID),
@@ -122,7 +149,6 @@ const TEXTS: &[(&str, &str, &[&str], &str)] = &[
     ("spec.limits", "ttlAfterFinished", &[TIME], TIME_SAID),
 ];
 
-/// Lists whose texts are not blank: block, field, and what is said.
 const LISTS: &[(&str, &str, &str)] = &[
     ("spec.data.train", "paths", "a path is empty"),
     ("spec.data.validation", "paths", "a path is empty"),
@@ -135,7 +161,6 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("spec.compute.nodes", "zones", "a zone is empty"),
 ];
 
-/// Numbers that are above or below a bound that the schema's range includes: block, field, rule.
 const NUMBERS: &[(&str, &str, &str)] = &[
     ("spec.data.validation", "fraction", "> 0.0"),
     ("spec.data.validation", "fraction", "< 1.0"),
@@ -151,7 +176,6 @@ const NUMBERS: &[(&str, &str, &str)] = &[
     ("spec.hyperparameters", "adamBeta2", "< 1.0"),
 ];
 
-/// Rules over the fields of one block: block, rule, and what is said.
 const BLOCKS: &[(&str, &str, &str)] = &[
     (
         "spec.data",
@@ -257,8 +281,9 @@ const ACROSS: &[(&str, Option<&str>, &str)] = &[
 ];
 
 /// Adds all rules to the schema of the whole object.
-pub(crate) fn add(root: &mut JSONSchemaProps) {
-    for (path, most) in BOUNDS {
+pub(crate) fn add(root: &mut JSONSchemaProps, table: &Table) {
+    let Table { bounds, sets, maps, texts, lists, numbers, blocks, across } = table;
+    for (path, most) in *bounds {
         at(root, path, |schema| {
             if schema.type_.as_deref() == Some("array") {
                 schema.max_items = Some(*most);
@@ -267,10 +292,16 @@ pub(crate) fn add(root: &mut JSONSchemaProps) {
             }
         });
     }
-    for path in SETS {
+    for path in *sets {
         at(root, path, |schema| schema.x_kubernetes_list_type = Some("set".to_owned()));
     }
-    for (block, field, patterns, said) in TEXTS {
+    for (path, key) in *maps {
+        at(root, path, |schema| {
+            schema.x_kubernetes_list_type = Some("map".to_owned());
+            schema.x_kubernetes_list_map_keys = Some(vec![(*key).to_owned()]);
+        });
+    }
+    for (block, field, patterns, said) in *texts {
         let pattern = patterns.concat();
         // A length of time or a quantity is not zero.
         let positive = [TIME, BYTES].contains(&pattern.as_str());
@@ -279,19 +310,19 @@ pub(crate) fn add(root: &mut JSONSchemaProps) {
         let rule = format!("!has(self.{field}) || self.{field}.matches(r'{pattern}'){positive}");
         rule_at(root, block, &rule, &format!("{field}: {said}"));
     }
-    for (block, field, said) in LISTS {
+    for (block, field, said) in *lists {
         let rule = format!(r"!has(self.{field}) || self.{field}.all(one, one.matches(r'\S'))");
         rule_at(root, block, &rule, &format!("{field}: {said}"));
     }
-    for (block, field, bound) in NUMBERS {
+    for (block, field, bound) in *numbers {
         let said = bound.replace("> 0.0", "must be above 0").replace("< 1.0", "must be below 1");
         let rule = format!("!has(self.{field}) || self.{field} {bound}");
         rule_at(root, block, &rule, &format!("{field}: {said}"));
     }
-    for (block, rule, said) in BLOCKS {
+    for (block, rule, said) in *blocks {
         rule_at(root, block, rule, said);
     }
-    for (rule, against, said) in ACROSS {
+    for (rule, against, said) in *across {
         let against = against.map_or_else(|| format!("!({rule})"), str::to_owned);
         let (now, before) = (rule.replace('X', "self"), against.replace('X', "oldSelf.value()"));
         let rule = format!("({now}) || oldSelf.hasValue() && {before}");

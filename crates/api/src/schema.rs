@@ -15,47 +15,42 @@ use serde_json::{Map, Value};
 use crate::fault::Fault;
 use crate::formats;
 use crate::later;
-use crate::model_server::ModelServer;
-use crate::rules;
+use crate::model_server::{self, ModelServer};
+use crate::rules::{self, Table};
 use crate::workspace::FineTuneWorkspace;
 
 /// The custom resource definition, as generated from the types.
-pub(crate) static CRD: LazyLock<CustomResourceDefinition> = LazyLock::new(|| {
-    let mut definition = formats::known(FineTuneWorkspace::crd());
+pub(crate) static CRD: LazyLock<CustomResourceDefinition> =
+    LazyLock::new(|| ruled(FineTuneWorkspace::crd(), &rules::WORKSPACE));
+
+/// The definition of `ModelServer`.
+pub(crate) static SERVERS: LazyLock<CustomResourceDefinition> =
+    LazyLock::new(|| ruled(ModelServer::crd(), &model_server::RULES));
+
+/// The definition with the formats that the API server knows, and with these rules.
+fn ruled(definition: CustomResourceDefinition, table: &Table) -> CustomResourceDefinition {
+    let mut definition = formats::known(definition);
     for version in &mut definition.spec.versions {
         let schema = version.schema.as_mut();
         if let Some(root) = schema.and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-            rules::add(root);
+            rules::add(root, table);
         }
     }
     definition
-});
-
-static ROOT: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
-    CRD.spec
-        .versions
-        .first()
-        .and_then(|version| version.schema.as_ref())
-        .and_then(|schema| schema.open_api_v3_schema.clone())
-        .expect("the derive gives one version with a schema")
-});
+}
 
 /// The schema of `spec`.
 pub(crate) fn spec() -> &'static JSONSchemaProps {
-    property(&ROOT, "spec").expect("the derive gives a spec")
-}
-
-/// The definition of `ModelServer`.
-pub(crate) fn crd_of_servers() -> &'static CustomResourceDefinition {
-    static SERVERS: LazyLock<CustomResourceDefinition> =
-        LazyLock::new(|| formats::known(ModelServer::crd()));
-    &SERVERS
+    spec_of(&CRD)
 }
 
 /// The schema of a `ModelServer`'s `spec`.
 pub(crate) fn spec_of_servers() -> &'static JSONSchemaProps {
-    let version = crd_of_servers().spec.versions.first();
-    let schema = version.and_then(|version| version.schema.as_ref());
+    spec_of(&SERVERS)
+}
+
+fn spec_of(definition: &CustomResourceDefinition) -> &JSONSchemaProps {
+    let schema = definition.spec.versions.first().and_then(|version| version.schema.as_ref());
     let root = schema.and_then(|schema| schema.open_api_v3_schema.as_ref());
     root.and_then(|root| property(root, "spec")).expect("the derive gives a spec")
 }

@@ -33,8 +33,8 @@ pub use run::{
 };
 pub use source::{DataSource, HeldOutSource, HuggingFaceRepository, ModelSource};
 pub use status::{
-    AdapterStatus, Attempt, CheckpointStatus, FineTuneWorkspaceStatus, Phase, Progress, Resolved,
-    Score,
+    AdapterStatus, Attempt, CheckpointStatus, FineTuneWorkspaceStatus, Phase, Progress, Published,
+    Resolved, Score,
 };
 pub use training::{AdapterSpec, FullSpec, HyperparametersSpec, LoraSpec, MethodSpec, SftSpec};
 

@@ -50,10 +50,13 @@ fn every_mistake_is_told_with_its_line() {
 }
 
 #[test]
-fn the_sample_has_no_fault() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/samples/model-server.yaml");
-    let server = api::yaml::load_server("s.yaml", &std::fs::read_to_string(path).unwrap()).unwrap();
-    assert_eq!(server.spec.adapters.len(), 2);
+fn the_samples_have_no_fault() {
+    for name in ["model-server", "model-server-in-a-cluster"] {
+        let path = format!("{}/../../deploy/samples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let server = api::yaml::load_server("s.yaml", &text).unwrap();
+        assert_eq!(server.spec.adapters.len(), 2);
+    }
 }
 
 #[test]

@@ -243,16 +243,18 @@ fn every_rule_over_several_fields_is_in_the_crd_too() {
 }
 
 #[test]
-fn the_committed_crd_is_the_one_that_the_types_give() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../deploy/crds/finetuneworkspaces.anneal.dev.yaml"
-    );
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, api::crd_yaml()).unwrap();
+fn the_committed_crds_are_those_that_the_types_give() {
+    for (kind, yaml) in
+        [("finetuneworkspaces", api::crd_yaml()), ("modelservers", api::model_server_crd_yaml())]
+    {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds");
+        let path = format!("{folder}/{kind}.anneal.dev.yaml");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &yaml).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == yaml, "deploy/crds is stale: run `cargo xtask gen`");
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == api::crd_yaml(), "deploy/crds is stale: run `cargo xtask gen`");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `samples/RULE.yaml`: a workspace that a rule lets pass, and one that it does not. What the API server says
-//! of them is in `tests/cluster`; here it is what `anneal validate` says.
+//! `samples/RULE.yaml`: a workspace that a rule lets pass, and one that it does not; `server_samples/RULE.yaml`:
+//! the same of a server. What the API server says of them is in `tests/cluster`; here it is what we say.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -8,25 +8,40 @@ use std::path::Path;
 
 #[test]
 fn each_rule_has_one_that_passes_and_one_that_does_not() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
-    let crd = api::crd_yaml();
+    let load = |name: &str, text: &str| api::load(name, text).map(drop);
+    check("samples", &api::crd_yaml(), load, 60);
+}
+
+#[test]
+fn each_rule_of_a_server_has_one_that_passes_and_one_that_does_not() {
+    let load = |name: &str, text: &str| api::yaml::load_server(name, text).map(drop);
+    check("server_samples", &api::model_server_crd_yaml(), load, 20);
+}
+
+fn check(
+    folder: &str,
+    crd: &str,
+    load: impl Fn(&str, &str) -> Result<(), Vec<api::Fault>>,
+    least: usize,
+) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let mut said = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
         let (accepted, refused) = text.split_once("\n---\n").unwrap();
-        assert!(api::load(&name, accepted).is_ok(), "{name}: {:?}", api::load(&name, accepted));
-        let faults = api::load(&name, refused).unwrap_err();
+        assert!(load(&name, accepted).is_ok(), "{name}: {:?}", load(&name, accepted));
+        let faults = load(&name, refused).unwrap_err();
         assert_eq!(faults.len(), 1, "{name}: {faults:?}");
         let first = text.lines().next().unwrap();
         said.push(first.strip_prefix("# Accepted, and refused: ").unwrap().to_owned());
     }
     // Every rule of the definition is the one that refuses some sample.
-    let definition: serde_json::Value = serde_yaml::from_str(&crd).unwrap();
+    let definition: serde_json::Value = serde_yaml::from_str(crd).unwrap();
     let mut messages = Vec::new();
     collect(&definition, &mut messages);
-    assert!(messages.len() > 60, "only {} rules", messages.len());
+    assert!(messages.len() > least, "only {} rules", messages.len());
     for message in messages {
         assert!(said.iter().any(|said| message.contains(said)), "no sample is for: {message}");
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::ModelServer;
 use api::model_server::{Engine, ServedAdapter};
-use serve::adapters::declared::{Declared, DeclaredError, Source};
+use serve::adapters::declared::{Declarations, Declared, DeclaredError, Source};
 
 use crate::failure::Failure;
 
@@ -24,21 +24,19 @@ pub(crate) fn read(path: &Path) -> Result<ModelServer, Failure> {
     Ok(server)
 }
 
-/// The base model's name in requests.
-pub(crate) fn base_name(server: &ModelServer) -> String {
-    let name = server.spec.model_name.clone();
-    name.or_else(|| server.metadata.name.clone()).unwrap_or_else(|| "base".to_owned())
-}
-
 /// The adapters that the file declares now. The base model's name is held against them when it is read.
-pub(crate) fn declared(path: &Path, _base: &str) -> Result<Vec<Declared>, DeclaredError> {
+pub(crate) fn declared(path: &Path, _base: &str) -> Result<Declarations, DeclaredError> {
     let server = read(path).map_err(|failure| DeclaredError::Format {
         path: path.to_owned(),
         reason: failure.text().trim_end().to_owned(),
     })?;
-    let one =
-        |adapter: &ServedAdapter| Declared { name: adapter.name.clone(), source: source(adapter) };
-    Ok(server.spec.adapters.iter().map(one).collect())
+    let one = |adapter: &ServedAdapter| Declared {
+        name: adapter.name.clone(),
+        source: source(adapter),
+        docker_config: None,
+    };
+    let adapters = server.spec.adapters.iter().map(one).collect();
+    Ok(Declarations { sequence: 0, adapters })
 }
 
 /// Where an adapter is; a workspace's is where `anneal run` leaves it.
@@ -80,8 +78,8 @@ mod tests {
             run.display()
         );
         std::fs::write(&file, text).unwrap();
-        let all: Vec<Source> =
-            declared(&file, "m").unwrap().into_iter().map(|adapter| adapter.source).collect();
+        let adapters = declared(&file, "m").unwrap().adapters;
+        let all: Vec<Source> = adapters.into_iter().map(|adapter| adapter.source).collect();
         let expected = [
             Source::Image("r.example.com/x:1".to_owned()),
             Source::Folder(run.join("adapter")),

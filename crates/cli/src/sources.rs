@@ -18,6 +18,9 @@ pub(crate) use registry::{cache, failure as registry_failure, options as registr
 use crate::args::RegistryArgs;
 use crate::failure::Failure;
 
+/// What a model's folder has, and no folder of models.
+const CONFIG: &str = "config.json";
+
 /// A base model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LocalModel {
@@ -88,8 +91,13 @@ pub(crate) fn named_model(
             .map_err(|error| Failure::configuration(error.message).with_hint(error.hint))?;
         return hub_model(&repository, tell);
     }
-    if Path::new(name).exists() || !is_image(name) {
-        return model(&ModelSource::Path(name.into()), registry, tell);
+    let path = Path::new(name);
+    if path.exists() || !is_image(name) {
+        // An image that is mounted holds the model below one of these.
+        let inner = [Root::Models, Root::Data].map(|root| path.join(root.name()));
+        let mounted = inner.iter().find(|folder| folder.is_dir() && !path.join(CONFIG).is_file());
+        let path = mounted.map_or_else(|| path.to_owned(), |folder| model_in(folder));
+        return model(&ModelSource::Path(path), registry, tell);
     }
     image_model(name, registry, tell)
 }
@@ -117,7 +125,7 @@ fn image_model(name: &str, registry: &RegistryArgs, tell: Tell<'_>) -> Result<Lo
 
 /// The folder itself, or the one folder or GGUF file that it holds.
 fn model_in(folder: &Path) -> PathBuf {
-    if folder.join("config.json").is_file() {
+    if folder.join(CONFIG).is_file() {
         return folder.to_owned();
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -39,7 +39,7 @@ pub struct Ours {
 }
 
 /// What there is to release.
-pub const ALL: [Ours; 2] = [
+pub const ALL: [Ours; 3] = [
     Ours {
         image: "operator",
         program: "anneal-operator",
@@ -47,6 +47,8 @@ pub const ALL: [Ours; 2] = [
         title: "Anneal's operator",
     },
     Ours { image: "trainer", program: "trainer-image", name: "trainer", title: "Anneal's trainer" },
+    // The command as on anybody's machine: what serves in a pod is `anneal serve`.
+    Ours { image: "server", program: "anneal", name: "anneal", title: "Anneal's server" },
 ];
 
 impl Ours {

@@ -24,7 +24,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Operator and trainer
+    /// Operator, trainer and server
     All(All),
     /// Any one program
     One {

@@ -125,6 +125,15 @@ impl Target {
         Self::Layout { path: path.into(), name: Name::Tag(tag.into()) }
     }
 
+    /// The digest, where the reference names one.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Registry(reference) => reference.digest(),
+            Self::Layout { name: Name::Digest(digest), .. } => Some(digest),
+            Self::Layout { name: Name::Unnamed | Name::Tag(_), .. } => None,
+        }
+    }
+
     /// The same place, addressed by digest.
     #[must_use]
     pub fn at_digest(&self, digest: &str) -> Self {

@@ -4,20 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::FineTuneWorkspace;
-use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, KIND};
+use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, FineTuneWorkspaceStatus, KIND};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
+use kube::core::ApiResource;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Resource, ResourceExt as _};
 use plan::{ClusterFacts, Happening, Object, Plan, Pool, Removal, names};
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::context::{Ctx, MANAGER, key};
+use crate::context::{Ctx, MANAGER};
 use crate::observe;
 use crate::obstacle::{conflict, refusal};
 use crate::pools;
@@ -40,6 +44,36 @@ pub(crate) struct Applied {
     pub(crate) again_after: Option<Duration>,
 }
 
+/// The object that a pass is for, as far as it does not matter of what kind it is.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    kind: &'static str,
+    resource: ApiResource,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// What it is known by in this process, with what its user has last written.
+    pub(crate) key: String,
+    reference: ObjectReference,
+}
+
+impl Subject {
+    pub(crate) fn new<K>(kind: &'static str, object: &K) -> Self
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let generation = object.meta().generation.unwrap_or_default();
+        Self {
+            kind,
+            resource: ApiResource::erase::<K>(&()),
+            key: format!("{kind}/{namespace}/{name}/{generation}"),
+            reference: object.object_ref(&()),
+            namespace,
+            name,
+        }
+    }
+}
+
 /// Carries out a plan. The event comes before what it tells of, what is mounted before what mounts it,
 /// and the status last: a pass that is cut off anywhere is made good by the next one.
 pub(crate) async fn apply(
@@ -47,22 +81,23 @@ pub(crate) async fn apply(
     workspace: &FineTuneWorkspace,
     plan: &Plan,
 ) -> Result<Applied, ApplyError> {
-    let namespace = workspace.namespace().unwrap_or_default();
+    let subject = &Subject::new(KIND, workspace);
+    let put_back = |what: &str| Happening::put_back(workspace, what);
     let Plan { delete, apply, status, happening, next: _, finalizer } = plan;
     for removal in delete {
-        remove(ctx, &namespace, removal).await?;
+        remove(ctx, &subject.namespace, removal).await?;
     }
     if let Some(wanted) = finalizer {
         put_finalizer(ctx, workspace, *wanted).await?;
     }
     if let Some(happening) = happening {
-        tell(ctx, workspace, happening).await?;
+        tell(ctx, subject, happening).await?;
     }
     for object in apply {
         let is_put = match object {
-            Object::ConfigMap(map) => put(ctx, workspace, &**map).await?,
-            Object::Job(job) => put(ctx, workspace, &**job).await?,
-            Object::Pool(pool) => put_pool(ctx, workspace, pool).await?,
+            Object::ConfigMap(map) => put(ctx, subject, &put_back, &**map).await?,
+            Object::Job(job) => put(ctx, subject, &put_back, &**job).await?,
+            Object::Pool(pool) => put_pool(ctx, subject, &put_back, pool).await?,
         };
         if !is_put {
             // The next pass says so in the status.
@@ -70,15 +105,23 @@ pub(crate) async fn apply(
         }
     }
     let is_put = workspace.status.as_ref() == Some(status)
-        || put_status(ctx, workspace, &json!(status)).await?;
+        || put_status(ctx, subject, &put_back, &json!(status)).await?;
     Ok(Applied { again_after: (!is_put).then_some(LATER) })
 }
 
-const SOON: Duration = Duration::from_millis(100);
-const LATER: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_millis(100);
+/// Tells of a field that was put back.
+pub(crate) type PutBack<'a> = &'a (dyn Fn(&str) -> Happening + Send + Sync);
+
+pub(crate) const LATER: Duration = Duration::from_secs(30);
 
 /// Applies an object; `false` where somebody else sets fields of it again and again, or it is refused.
-async fn put<K>(ctx: &Ctx, workspace: &FineTuneWorkspace, object: &K) -> Result<bool, ApplyError>
+pub(crate) async fn put<K>(
+    ctx: &Ctx,
+    subject: &Subject,
+    put_back: PutBack<'_>,
+    object: &K,
+) -> Result<bool, ApplyError>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + k8s_openapi::Resource
@@ -87,28 +130,27 @@ where
         + Clone
         + std::fmt::Debug,
 {
-    let namespace = workspace.namespace().unwrap_or_default();
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), &namespace);
-    put_at(ctx, workspace, &api, (<K as k8s_openapi::Resource>::KIND, object.name_any()), object)
-        .await
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &subject.namespace);
+    let what = (<K as k8s_openapi::Resource>::KIND, object.name_any());
+    put_at(ctx, (subject, put_back), &api, what, object).await
 }
 
 /// Applies what nodes are made with.
 async fn put_pool(
     ctx: &Ctx,
-    workspace: &FineTuneWorkspace,
+    subject: &Subject,
+    put_back: PutBack<'_>,
     pool: &Pool,
 ) -> Result<bool, ApplyError> {
-    let namespace = workspace.namespace().unwrap_or_default();
     let name = pool.metadata.name.clone().unwrap_or_default();
-    let known = plan::pool_kind(pool).zip(pools::api(&ctx.client, &pool.kind, &namespace));
+    let known = plan::pool_kind(pool).zip(pools::api(&ctx.client, &pool.kind, &subject.namespace));
     let Some((kind, api)) = known else { return Ok(false) };
-    put_at(ctx, workspace, &api, (kind, name), pool).await
+    put_at(ctx, (subject, put_back), &api, (kind, name), pool).await
 }
 
 async fn put_at<K, T>(
     ctx: &Ctx,
-    workspace: &FineTuneWorkspace,
+    (subject, put_back): (&Subject, PutBack<'_>),
     api: &Api<K>,
     (kind, name): (&'static str, String),
     object: &T,
@@ -121,14 +163,14 @@ where
     let patch = Patch::Apply(object);
     let answer = api.patch(&name, &PatchParams::apply(MANAGER), &patch).await;
     if let Some(what) = conflict(kind, &name, answer.as_ref().err()) {
-        if !ctx.obstacles.may_put_back(&key(workspace), &what) {
+        if !ctx.obstacles.may_put_back(&subject.key, &what) {
             return Ok(false);
         }
         api.patch(&name, &PatchParams::apply(MANAGER).force(), &patch).await.map_err(wrong)?;
-        tell_of_putting_back(ctx, workspace, &what).await;
+        tell_of_putting_back(ctx, subject, put_back, &what).await;
     } else if let Some(what) = refusal(kind, &name, answer.as_ref().err()) {
         warn!(what);
-        ctx.obstacles.refused(&key(workspace), what);
+        ctx.obstacles.refused(&subject.key, what);
         return Ok(false);
     } else {
         answer.map_err(wrong)?;
@@ -138,47 +180,58 @@ where
 }
 
 /// Writes the status; `false` where somebody else writes it, again and again.
-async fn put_status(
+pub(crate) async fn put_status(
     ctx: &Ctx,
-    workspace: &FineTuneWorkspace,
+    subject: &Subject,
+    put_back: PutBack<'_>,
     status: &serde_json::Value,
 ) -> Result<bool, ApplyError> {
-    let (namespace, name) = (workspace.namespace().unwrap_or_default(), workspace.name_any());
-    let api: Api<FineTuneWorkspace> = Api::namespaced(ctx.client.clone(), &namespace);
-    let patch = Patch::Apply(json!({"apiVersion": API_VERSION, "kind": KIND, "status": status}));
-    let mut answer = api.patch_status(&name, &PatchParams::apply(MANAGER), &patch).await;
-    let contested = conflict(KIND, &name, answer.as_ref().err());
+    let Subject { kind, namespace, name, .. } = subject;
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(ctx.client.clone(), namespace, &subject.resource);
+    let patch = Patch::Apply(json!({"apiVersion": API_VERSION, "kind": kind, "status": status}));
+    let mut answer = api.patch_status(name, &PatchParams::apply(MANAGER), &patch).await;
+    let contested = conflict(kind, name, answer.as_ref().err());
     if let Some(what) = &contested {
-        if !ctx.obstacles.may_put_back(&key(workspace), what) {
+        if !ctx.obstacles.may_put_back(&subject.key, what) {
             return Ok(false);
         }
-        answer = api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &patch).await;
+        answer = api.patch_status(name, &PatchParams::apply(MANAGER).force(), &patch).await;
     }
     match answer {
         // Deleted meanwhile: there is nobody to tell.
         Err(kube::Error::Api(error)) if error.code == 404 => return Ok(true),
-        Err(source) => return Err(failed("write the status of", KIND, &name, source)),
+        Err(source) => return Err(failed("write the status of", kind, name, source)),
         Ok(_) => {}
     }
     if let Some(what) = contested {
-        tell_of_putting_back(ctx, workspace, &what).await;
+        tell_of_putting_back(ctx, subject, put_back, &what).await;
     }
     Ok(true)
 }
 
 /// Tells that somebody else had set a field of ours. It is put back already: nothing depends on this.
-async fn tell_of_putting_back(ctx: &Ctx, workspace: &FineTuneWorkspace, what: &str) {
+async fn tell_of_putting_back(ctx: &Ctx, subject: &Subject, put_back: PutBack<'_>, what: &str) {
     warn!(what, "put back what somebody else had set");
-    if let Err(error) = tell(ctx, workspace, &Happening::put_back(workspace, what)).await {
+    if let Err(error) = tell(ctx, subject, &put_back(what)).await {
         warn!(%error, "cannot tell that something was put back");
     }
 }
 
-fn failed(action: &'static str, kind: &'static str, name: &str, source: kube::Error) -> ApplyError {
+pub(crate) fn failed(
+    action: &'static str,
+    kind: &'static str,
+    name: &str,
+    source: kube::Error,
+) -> ApplyError {
     ApplyError { action, kind, name: name.to_owned(), source: Box::new(source) }
 }
 
-async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), ApplyError> {
+pub(crate) async fn remove(
+    ctx: &Ctx,
+    namespace: &str,
+    removal: &Removal,
+) -> Result<(), ApplyError> {
     let Removal { kind, name, uid } = removal;
     let parameters = DeleteParams {
         // Pods go with their Job, and only this very object is meant.
@@ -191,6 +244,9 @@ async fn remove(ctx: &Ctx, namespace: &str, removal: &Removal) -> Result<(), App
         api.delete(name, &parameters).await.map(|_| ())
     } else if *kind == <Job as k8s_openapi::Resource>::KIND {
         Api::<Job>::namespaced(client, namespace).delete(name, &parameters).await.map(|_| ())
+    } else if *kind == <HorizontalPodAutoscaler as k8s_openapi::Resource>::KIND {
+        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(client, namespace);
+        api.delete(name, &parameters).await.map(|_| ())
     } else {
         Api::<ConfigMap>::namespaced(client, namespace).delete(name, &parameters).await.map(|_| ())
     };
@@ -262,14 +318,13 @@ pub(crate) async fn sweep(
 
 /// Makes an event. Its name says what it tells, so that it is told once, also by a pass that repeats one
 /// that was cut off.
-async fn tell(
+pub(crate) async fn tell(
     ctx: &Ctx,
-    workspace: &FineTuneWorkspace,
+    subject: &Subject,
     happening: &Happening,
 ) -> Result<(), ApplyError> {
-    let namespace = workspace.namespace().unwrap_or_default();
-    let api: Api<Event> = Api::namespaced(ctx.client.clone(), &namespace);
-    match api.create(&PostParams::default(), &event(ctx, workspace, happening)).await {
+    let api: Api<Event> = Api::namespaced(ctx.client.clone(), &subject.namespace);
+    match api.create(&PostParams::default(), &event(ctx, subject, happening)).await {
         // Told before.
         Err(kube::Error::Api(error)) if error.code == 409 => Ok(()),
         // Refused for good, as by a quota or in a namespace that ends. The status says it as well.
@@ -277,27 +332,27 @@ async fn tell(
             warn!(%error, "an event is refused");
             Ok(())
         }
-        Err(source) => Err(failed("tell an event of", KIND, &workspace.name_any(), source)),
+        Err(source) => Err(failed("tell an event of", subject.kind, &subject.name, source)),
         Ok(_) => Ok(()),
     }
 }
 
-fn event(ctx: &Ctx, workspace: &FineTuneWorkspace, happening: &Happening) -> Event {
+fn event(ctx: &Ctx, subject: &Subject, happening: &Happening) -> Event {
     let Happening { is_warning, reason, note, key } = happening;
     // The API server takes at most 1 KiB.
     let note: String = note.chars().take(MOST_OF_A_NOTE).collect();
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{key}", workspace.name_any())),
-            namespace: workspace.namespace(),
+            name: Some(format!("{}.{key}", subject.name)),
+            namespace: Some(subject.namespace.clone()),
             ..ObjectMeta::default()
         },
         type_: Some(if *is_warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(reason.to_string()),
+        reason: Some((*reason).to_owned()),
         note: Some(note),
         action: Some("Reconcile".to_owned()),
         event_time: Some(MicroTime(Timestamp::now())),
-        regarding: Some(workspace.object_ref(&())),
+        regarding: Some(subject.reference.clone()),
         reporting_controller: Some(MANAGER.to_owned()),
         reporting_instance: Some(ctx.identity.clone()),
         ..Event::default()
@@ -312,14 +367,17 @@ pub(crate) async fn unreadable(ctx: Arc<Ctx>, object: InvalidObject) -> Result<(
     let name = metadata.name.clone().unwrap_or_default();
     warn!(name, error, "cannot read a workspace");
     let namespace = metadata.namespace.clone().unwrap_or_default();
-    let old = observe::old_status(&ctx, &namespace, &name).await?;
+    let old: Option<FineTuneWorkspaceStatus> =
+        observe::old_status::<FineTuneWorkspace, _>(&ctx, &namespace, &name).await?;
     let now = Time(Timestamp::now());
     let status = plan::unreadable(old.as_ref(), metadata.generation, &error, &now);
     if old.as_ref() != Some(&status) {
         // Only its name is known of it.
         let mut named = FineTuneWorkspace::new(&name, FineTuneWorkspaceSpec::default());
         named.metadata = metadata;
-        put_status(&ctx, &named, &json!(status)).await?;
+        let subject = Subject::new(KIND, &named);
+        let put_back = |what: &str| Happening::put_back(&named, what);
+        put_status(&ctx, &subject, &put_back, &json!(status)).await?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use api::FineTuneWorkspace;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
@@ -65,12 +64,4 @@ impl Children {
         // The sender is `self`: there is no end of it to be told of.
         let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
-}
-
-/// What a workspace is known by in this process, with what its user has last written.
-pub(crate) fn key(workspace: &FineTuneWorkspace) -> String {
-    let metadata = &workspace.metadata;
-    let namespace = metadata.namespace.as_deref().unwrap_or_default();
-    let name = metadata.name.as_deref().unwrap_or_default();
-    format!("{namespace}/{name}/{}", metadata.generation.unwrap_or_default())
 }

@@ -1,6 +1,6 @@
-//! `anneal-operator`: makes a cluster follow its `FineTuneWorkspace`s.
+//! `anneal-operator`: makes a cluster follow its `FineTuneWorkspace`s and `ModelServer`s.
 //!
-//! Read [`workspace`] first. All decisions are `plan`'s; [`observe`] looks, [`apply`] writes; the rest
+//! Read [`workspace`] and [`server`] first. All decisions are `plan`'s; [`observe`] looks, [`apply`] writes; the rest
 //! is what a process needs: [`watch`], [`leader`], [`admin`], [`metrics`], [`telemetry`], [`rbac`].
 
 mod admin;
@@ -15,6 +15,7 @@ mod observe;
 mod obstacle;
 mod pools;
 mod rbac;
+mod server;
 mod telemetry;
 mod watch;
 mod workspace;
@@ -27,7 +28,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "anneal-operator", about = "Makes a cluster follow its FineTuneWorkspaces")]
+#[command(
+    name = "anneal-operator",
+    about = "Makes a cluster follow its FineTuneWorkspaces and ModelServers"
+)]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -37,7 +41,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the custom resource definition
+    /// Print the custom resource definitions
     Crds,
     /// Print the roles that the operator needs
     Rbac {
@@ -53,7 +57,10 @@ pub(crate) struct Options {
     /// Image of preflight and training pods
     #[arg(long, env = "ANNEAL_TRAINER_IMAGE", default_value = "ghcr.io/anneal-dev/trainer:latest")]
     trainer_image: String,
-    /// Secrets with which that image is pulled, in every workspace's namespace
+    /// Image of pods that serve
+    #[arg(long, env = "ANNEAL_SERVER_IMAGE", default_value = "ghcr.io/anneal-dev/server:latest")]
+    server_image: String,
+    /// Secrets with which these images are pulled, in the namespace of every workspace and server
     #[arg(long, env = "ANNEAL_IMAGE_PULL_SECRETS", value_delimiter = ',')]
     image_pull_secrets: Vec<String>,
     /// Look at this namespace alone
@@ -83,7 +90,9 @@ pub(crate) struct Options {
 fn main() -> ExitCode {
     let Args { command, options } = Args::parse();
     let result = match command {
-        Some(Command::Crds) => print(&api::crd_yaml()),
+        Some(Command::Crds) => {
+            print(&format!("{}---\n{}", api::crd_yaml(), api::model_server_crd_yaml()))
+        }
         Some(Command::Rbac { namespace }) => {
             rbac::yaml(namespace.as_deref()).map_err(Into::into).and_then(|text| print(&text))
         }

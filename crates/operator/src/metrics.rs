@@ -24,8 +24,9 @@ use crate::workspace::{Error, RETRY, Watched};
 use queue::Queue;
 pub(crate) use runs::Runs;
 
-/// Label value of our one controller.
+/// Label values of our controllers. The queue that is told of is the first one's.
 const CONTROLLER: &str = "finetuneworkspace";
+const SERVERS: &str = "modelserver";
 /// Buckets of controller-runtime's reconcile histogram, in seconds, thinned.
 const SECONDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -99,9 +100,11 @@ impl Metrics {
             registry,
         };
         // Present from the start, so that a rate has a beginning.
-        metrics.errors.with_label_values(&[CONTROLLER]);
-        for result in ["success", "error", "requeue_after"] {
-            metrics.reconciles.with_label_values(&[CONTROLLER, result]);
+        for controller in [CONTROLLER, SERVERS] {
+            metrics.errors.with_label_values(&[controller]);
+            for result in ["success", "error", "requeue_after"] {
+                metrics.reconciles.with_label_values(&[controller, result]);
+            }
         }
         Ok(metrics)
     }
@@ -117,6 +120,15 @@ impl Metrics {
     /// Counts a pass that will be tried again.
     pub(crate) fn reconcile_failed(&self) {
         self.errors.with_label_values(&[CONTROLLER]).inc();
+    }
+
+    /// Counts a pass over a server.
+    pub(crate) fn server_pass(&self, took: Duration, result: &Result<Next, Error>) {
+        self.reconciles.with_label_values(&[SERVERS, word(result)]).inc();
+        self.seconds.with_label_values(&[SERVERS]).observe(took.as_secs_f64());
+        if result.is_err() {
+            self.errors.with_label_values(&[SERVERS]).inc();
+        }
     }
 
     /// A workspace is gone.
@@ -187,19 +199,22 @@ pub(crate) struct Timer {
 impl Timer {
     /// Counts how the pass ended.
     pub(crate) fn done(mut self, result: &Result<Next, Error>) {
-        let word = match result {
-            Ok(Next::OnChange) => "success",
-            Ok(Next::After(time)) => {
-                self.next = Some(*time);
-                "requeue_after"
-            }
-            Err(_) => {
-                self.next = Some(RETRY);
-                self.has_failed = true;
-                "error"
-            }
+        self.next = match result {
+            Ok(Next::OnChange) => None,
+            Ok(Next::After(time)) => Some(*time),
+            Err(_) => Some(RETRY),
         };
-        self.metrics.reconciles.with_label_values(&[CONTROLLER, word]).inc();
+        self.has_failed = result.is_err();
+        self.metrics.reconciles.with_label_values(&[CONTROLLER, word(result)]).inc();
+    }
+}
+
+/// How a pass ended, in controller-runtime's words.
+fn word(result: &Result<Next, Error>) -> &'static str {
+    match result {
+        Ok(Next::OnChange) => "success",
+        Ok(Next::After(_)) => "requeue_after",
+        Err(_) => "error",
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use api::workspace::FineTuneWorkspaceStatus;
+use api::workspace::KIND;
 use api::{FineTuneWorkspace, TrainerStatus};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,9 +18,11 @@ use plan::{
     Catalogue, ClusterFacts, Observed, Questions, RegistryAnswer, SecretKind, SecretState, names,
     questions,
 };
+use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
-use crate::context::{Ctx, key};
+use crate::apply::Subject;
+use crate::context::Ctx;
 use crate::pools;
 
 /// Why something could not be looked at.
@@ -28,8 +30,8 @@ use crate::pools;
 pub(crate) enum ObserveError {
     #[error("cannot look at what nodes are made with: {source}")]
     Nodes { source: Box<kube::Error> },
-    #[error("cannot read the workspace `{name}`: {source}")]
-    Workspace { name: String, source: Box<kube::Error> },
+    #[error("cannot read the object `{name}`: {source}")]
+    Object { name: String, source: Box<kube::Error> },
     /// The API server refused or did not answer.
     #[error("cannot read the secret `{name}`")]
     Secret { name: String, source: Box<kube::Error> },
@@ -52,7 +54,7 @@ pub(crate) async fn observe(
         killings: BTreeMap::new(),
         trainer: None,
         registry: RegistryAnswer::NotAsked,
-        obstacle: ctx.obstacles.of(&key(workspace)),
+        obstacle: ctx.obstacles.of(&Subject::new(KIND, workspace).key),
         cluster: ClusterFacts::default(),
         pools: Vec::new(),
         nodes: BTreeMap::new(),
@@ -144,15 +146,19 @@ fn catalogue(file: Option<&Path>) -> Catalogue {
     }
 }
 
-/// The status of a workspace that this version cannot read; what it can read of it.
-pub(crate) async fn old_status(
+/// The status of an object that this version cannot read; what it can read of it.
+pub(crate) async fn old_status<K, S>(
     ctx: &Ctx,
     namespace: &str,
     name: &str,
-) -> Result<Option<FineTuneWorkspaceStatus>, ObserveError> {
-    let resource = ApiResource::erase::<FineTuneWorkspace>(&());
+) -> Result<Option<S>, ObserveError>
+where
+    K: Resource<DynamicType = ()>,
+    S: DeserializeOwned,
+{
+    let resource = ApiResource::erase::<K>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), namespace, &resource);
-    let found = api.get_opt(name).await.map_err(|source| ObserveError::Workspace {
+    let found = api.get_opt(name).await.map_err(|source| ObserveError::Object {
         name: name.to_owned(),
         source: Box::new(source),
     })?;

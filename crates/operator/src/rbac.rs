@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::context::MANAGER;
 use crate::leader::LEASE;
 
-/// Rules in the namespaces that workspaces live in.
+/// Rules in the namespaces that workspaces and servers live in.
 pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
     let group = API_VERSION.split('/').next().unwrap_or_default();
     vec![
@@ -17,9 +17,22 @@ pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
         rule(group, "finetuneworkspaces/status", &["patch"]),
         // `blockOwnerDeletion` in an owner reference needs the right to set finalizers on the owner.
         rule(group, "finetuneworkspaces/finalizers", &["update"]),
+        rule(group, "modelservers", &["get", "list", "watch"]),
+        rule(group, "modelservers/status", &["patch"]),
+        rule(group, "modelservers/finalizers", &["update"]),
         rule("batch", "jobs", &["list", "watch", "create", "patch", "delete"]),
         rule("", "pods", &["list", "watch"]),
-        rule("", "configmaps", &["list", "watch", "create", "patch", "delete"]),
+        rule("", "configmaps", &["get", "list", "watch", "create", "patch", "delete"]),
+        // For servers. To get: an object of somebody else's with the same name is left alone.
+        rule("apps", "deployments", &["get", "list", "watch", "create", "patch"]),
+        rule("", "services", &["get", "list", "watch", "create", "patch"]),
+        rule("networking.k8s.io", "networkpolicies", &["get", "list", "watch", "create", "patch"]),
+        rule("policy", "poddisruptionbudgets", &["get", "list", "watch", "create", "patch"]),
+        rule(
+            "autoscaling",
+            "horizontalpodautoscalers",
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
         // By name alone: secrets are neither listed nor watched.
         rule("", "secrets", &["get"]),
         rule("", "events", &["list"]),
@@ -127,6 +140,7 @@ mod tests {
                 format!("{first}{}", serde_yaml::to_string(&rules).unwrap()),
             ),
             ("charts/anneal/files/finetuneworkspaces.anneal.dev.yaml", api::crd_yaml()),
+            ("charts/anneal/files/modelservers.anneal.dev.yaml", api::model_server_crd_yaml()),
         ] {
             let path = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use api::FineTuneWorkspace;
+use api::{FineTuneWorkspace, ModelServer};
 use futures::channel::mpsc::{self, UnboundedSender};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
@@ -30,6 +30,7 @@ use crate::leader::{Election, LEASE};
 use crate::metrics::Metrics;
 use crate::obstacle::Obstacles;
 use crate::pools::Served;
+use crate::server::{self, ServerCtx, WatchedServer};
 use crate::workspace::{Watched, on_error, reconcile};
 
 /// Runs until a signal, or until the lease is lost.
@@ -46,17 +47,26 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin::serve(options.admin_address, admin));
     let client = counted::client(&metrics).await?;
     let all: Api<Watched> = api(&client, options.namespace.as_deref());
-    wait_for_crd(&all).await?;
+    let servers: Api<WatchedServer> = api(&client, options.namespace.as_deref());
+    wait_for_crd(&all, FineTuneWorkspace::crd_name()).await?;
+    wait_for_crd(&servers, ModelServer::crd_name()).await?;
 
     let (again, all_again) = mpsc::unbounded();
-    let (jobs, job_changes) = watched::<Job>(&client, &options, kept::without_managers, &again);
-    let (pods, pod_changes) = watched::<Pod>(&client, &options, kept::of_pod, &again);
+    let of = names::WORKSPACE;
+    let (jobs, job_changes) = watched::<Job>(&client, &options, of, kept::without_managers, &again);
+    let (pods, pod_changes) = watched::<Pod>(&client, &options, of, kept::of_pod, &again);
     let (config_maps, map_changes) =
-        watched::<ConfigMap>(&client, &options, kept::without_managers, &again);
+        watched::<ConfigMap>(&client, &options, of, kept::without_managers, &again);
+    let (tell_servers, changed_workspaces) = mpsc::unbounded();
+    let servers = server::watch::controller(&client, &options, servers, changed_workspaces);
     let watch = watcher(all, watcher::Config::default().page_size(kept::PAGE));
     let changes = changes(watch, kept::without_managers, writer, again);
     let queue = metrics.queue.clone();
-    let changes = changes.inspect_ok(move |changed| queue.added(ObjectRef::from_obj(changed)));
+    let changes = changes.inspect_ok(move |changed| {
+        queue.added(ObjectRef::from_obj(changed));
+        // Nobody hears it when the controller of servers has ended.
+        let _ = tell_servers.unbounded_send(ObjectRef::from_obj(changed));
+    });
     let controller = Controller::for_stream(changes, workspaces)
         .with_config(controller::Config::default().concurrency(options.workers))
         .watches_stream(job_changes, owner(&metrics))
@@ -74,12 +84,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         identity,
         obstacles: Obstacles::default(),
         http: reqwest::Client::builder().no_proxy().build().context("cannot set up http")?,
-        settings: Settings {
-            trainer_image: options.trainer_image,
-            image_pull_secrets: options.image_pull_secrets,
-            plain_http: options.plain_http,
-            hub_endpoint: options.hub_endpoint,
-        },
+        settings: settings(&options),
         metrics: metrics.clone(),
         children: Children::new(jobs, pods, config_maps),
         served: Served::default(),
@@ -90,7 +95,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     tokio::select! {
         () = stop => {}
         ended = admin => bail!("cannot answer at the admin address: {ended:?}"),
-        lost = lead(election.as_ref(), &readiness, controller, (Arc::new(ctx), scope)) => lost?,
+        lost = lead(election.as_ref(), &readiness, (controller, servers), (Arc::new(ctx), scope)) => lost?,
     }
     if let Some(election) = election {
         election.release().await;
@@ -99,11 +104,26 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What plans are made with.
+fn settings(options: &Options) -> Settings {
+    Settings {
+        trainer_image: options.trainer_image.clone(),
+        server_image: options.server_image.clone(),
+        namespace: options.lease_namespace.clone(),
+        image_pull_secrets: options.image_pull_secrets.clone(),
+        plain_http: options.plain_http.clone(),
+        hub_endpoint: options.hub_endpoint.clone(),
+    }
+}
+
 /// Waits for the lease, then works for as long as it is held.
 async fn lead(
     election: Option<&Election>,
     readiness: &Readiness,
-    controller: Controller<Watched>,
+    (controller, servers): (
+        Controller<Watched>,
+        (Controller<WatchedServer>, server::watch::Children),
+    ),
     (ctx, scope): (Arc<Ctx>, Option<String>),
 ) -> anyhow::Result<()> {
     let (metrics, children) = (ctx.metrics.clone(), ctx.children.clone());
@@ -125,8 +145,20 @@ async fn lead(
         }
         std::future::ready(())
     });
+    let (servers, of_servers) = servers;
+    let server_ctx = ServerCtx {
+        shared: Arc::clone(&ctx),
+        children: of_servers.clone(),
+        workspaces: workspaces.clone(),
+    };
+    let serve = servers
+        .run(server::reconcile, server::on_error, Arc::new(server_ctx))
+        .for_each(|_| std::future::ready(()));
     let look = async {
-        if workspaces.wait_until_ready().await.is_ok() && children.become_known().await {
+        if workspaces.wait_until_ready().await.is_ok()
+            && children.become_known().await
+            && of_servers.become_known().await
+        {
             readiness.set(None);
             sweep(&ctx, scope.as_deref(), &workspaces).await;
         }
@@ -140,6 +172,7 @@ async fn lead(
     };
     tokio::select! {
         () = work => bail!("the watch of workspaces has ended"),
+        () = serve => bail!("the watch of servers has ended"),
         () = look => Ok(()),
         () = hold => bail!("the lease is lost"),
     }
@@ -168,10 +201,12 @@ where
     }
 }
 
-/// A cache of the objects that we made, as far as `keep` leaves them, and the stream that keeps it and tells of each change.
-fn watched<K>(
+/// A cache of the objects that we made and labelled with `of`, as far as `keep` leaves them, and the stream
+/// that keeps it and tells of each change.
+pub(crate) fn watched<K>(
     client: &Client,
     options: &Options,
+    of: &str,
     keep: fn(&mut K),
     again: &UnboundedSender<()>,
 ) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static + use<K>)
@@ -186,7 +221,7 @@ where
 {
     let (reader, writer) = reflector::store();
     let (key, value) = names::MANAGED_BY;
-    let ours = format!("{key}={value},{}", names::WORKSPACE);
+    let ours = format!("{key}={value},{of}");
     let config = watcher::Config::default().labels(&ours).page_size(kept::PAGE);
     let watch = watcher(api::<K>(client, options.namespace.as_deref()), config);
     (reader, changes(watch, keep, writer, again.clone()))
@@ -204,17 +239,19 @@ fn owner<K: Resource>(metrics: &Metrics) -> impl Fn(K) -> Option<ObjectRef<Watch
 }
 
 /// Waits for the custom resource definition, and says how to install it.
-async fn wait_for_crd(workspaces: &Api<Watched>) -> anyhow::Result<()> {
+async fn wait_for_crd<K>(all: &Api<K>, name: &str) -> anyhow::Result<()>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     const EVERY: Duration = Duration::from_secs(2);
     loop {
-        match workspaces.list(&kube::api::ListParams::default().limit(1)).await {
+        match all.list(&kube::api::ListParams::default().limit(1)).await {
             Ok(_) => return Ok(()),
             Err(kube::Error::Api(error)) if error.code == 404 => {
-                let name = FineTuneWorkspace::crd_name();
                 warn!("there is no {name} here: run `anneal-operator crds | kubectl apply -f -`");
             }
             Err(kube::Error::Api(error)) if error.code == 401 || error.code == 403 => {
-                bail!("the operator may not list workspaces: {error}")
+                bail!("the operator may not list {name}: {error}")
             }
             Err(error) => warn!(%error, "the API server does not answer"),
         }

@@ -57,7 +57,8 @@ pub struct Removal {
 pub struct Happening {
     /// Something that a person should look at.
     pub is_warning: bool,
-    pub reason: Reason,
+    /// The reason of the condition `Ready`.
+    pub reason: &'static str,
     pub note: String,
     /// The same on each pass until the status tells of it, so that a pass that was cut off between the
     /// two does not tell it twice.
@@ -67,12 +68,12 @@ pub struct Happening {
 impl Happening {
     /// Somebody else had set a field of ours.
     pub fn put_back(raw: &FineTuneWorkspace, what: &str) -> Self {
-        Self {
-            is_warning: true,
-            reason: Reason::FieldConflict,
-            note: format!("{what}; the operator has set it back"),
-            key: names::event_key(raw, &format!("put back: {what}")),
-        }
+        Self::of_putting_back(what, names::event_key(raw, &format!("put back: {what}")))
+    }
+
+    pub(crate) fn of_putting_back(what: &str, key: String) -> Self {
+        let note = format!("{what}; the operator has set it back");
+        Self { is_warning: true, reason: Reason::FieldConflict.as_str(), note, key }
     }
 }
 
@@ -271,7 +272,7 @@ fn happening(raw: &FineTuneWorkspace, phase: &Phase, observed: &Observed) -> Opt
     let is_warning =
         is_warning || observed.obstacle.as_ref().is_some_and(|one| one.reason == reason);
     let key = names::event_key(raw, reason.as_str());
-    (!is_told).then_some(Happening { is_warning, reason, note, key })
+    (!is_told).then_some(Happening { is_warning, reason: reason.as_str(), note, key })
 }
 
 /// When to look again: what the cluster does not tell is asked for. With many workspaces that wait, each look

@@ -25,6 +25,7 @@ pub mod render;
 pub mod resolve;
 pub mod revision;
 mod seen;
+pub mod server;
 mod sizing;
 mod stall;
 mod status;
@@ -46,5 +47,6 @@ pub use observed::{
 pub use questions::{Questions, questions};
 pub use render::{Object, Pool, kind as pool_kind};
 pub use resolve::{Choice, Estimate, Resolved, resolve};
+pub use server::{ServerObject, ServerPlan, Telling, plan_server};
 pub use sizing::{Candidate, Sizing, sizing};
 pub use status::unreadable;

@@ -16,6 +16,12 @@ pub const WORKSPACE: &str = "anneal.dev/workspace";
 pub const REVISION: &str = "anneal.dev/revision";
 /// Label: `preflight` or `train`.
 pub const ROLE: &str = "anneal.dev/role";
+/// Label: the name of the `ModelServer` that the object belongs to.
+pub const SERVER: &str = "anneal.dev/server";
+/// Value of [`ROLE`] for pods that serve.
+pub const SERVE: &str = "serve";
+/// Annotation: a hash of what the operator asked for, so that what it asks for no more is taken away.
+pub const ASKED: &str = "anneal.dev/asked";
 /// Annotation of a training Job that the operator ends because it shows no sign of work.
 pub const STALLED: &str = "anneal.dev/stalled";
 /// Label: the namespace of the workspace that an object of the whole cluster is made for.
@@ -187,7 +193,7 @@ pub(crate) fn event_key(raw: &FineTuneWorkspace, reason: &str) -> String {
 }
 
 /// The beginning of a text's hash.
-fn hex(text: &str) -> String {
+pub(crate) fn hex(text: &str) -> String {
     let digest = Sha256::digest(text);
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     hex[..DIGITS].to_owned()

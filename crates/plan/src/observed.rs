@@ -107,6 +107,12 @@ pub struct Obstacle {
 pub struct Settings {
     /// Image of preflight and training pods.
     pub trainer_image: String,
+    /// Image of pods that serve.
+    #[serde(default)]
+    pub server_image: String,
+    /// The operator's namespace, where it is known: only its pods may tell servers what to hold.
+    #[serde(default)]
+    pub namespace: Option<String>,
     /// Secrets of every namespace, with which that image is pulled.
     #[serde(default)]
     pub image_pull_secrets: Vec<String>,

@@ -9,11 +9,14 @@ mod job;
 mod karpenter;
 mod pod;
 mod pool;
+mod volumes;
 
+pub(crate) use hub::token as hub_token;
 pub use pod::PORT;
 pub use pool::Pool;
 pub use pool::kind;
 pub(crate) use pool::{Wish, of_cluster, wish};
+pub(crate) use volumes::{USER, container_security, docker_config, empty, image, mount, secret};
 
 use std::time::Duration;
 
@@ -185,7 +188,7 @@ fn deadline(job: &Job) -> Option<i64> {
     job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)
 }
 
-fn covers<T: Serialize>(found: &T, wanted: &T) -> bool {
+pub(crate) fn covers<T: Serialize>(found: &T, wanted: &T) -> bool {
     let value = |object: &T| serde_json::to_value(object).unwrap_or_default();
     is_subset(&value(wanted), &value(found))
 }

@@ -2,7 +2,7 @@
 
 use api::condition::{COMPLETE, FAILED, READY, RECONCILING, Reason, STALLED, SUSPENDED};
 use api::workspace::{
-    CapacityStatus, CheckpointStatus, FineTuneWorkspaceStatus, Phase as Word, Progress,
+    CapacityStatus, CheckpointStatus, FineTuneWorkspaceStatus, Phase as Word, Progress, Published,
 };
 use api::{Fault, Termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -48,6 +48,7 @@ pub(crate) fn status(
             Phase::Succeeded { adapter } => Some(adapter.clone()),
             _ => None,
         },
+        published: published(old.published, run, phase),
         capacity,
         attempts: attempts(kept.attempts, phase, seen, observed),
     }
@@ -61,6 +62,19 @@ fn checkpoint(seen: &Seen<'_>, observed: &Observed) -> Option<CheckpointStatus> 
         let last_word = seen::terminated(pod)?.message.as_deref()?;
         Termination::from_message(last_word)?.checkpoint
     })
+}
+
+/// What was published, with what is now. A revision that was run again is the newest.
+fn published(mut all: Vec<Published>, run: &Run<'_>, phase: &Phase) -> Vec<Published> {
+    const MOST: usize = 10;
+    if let Phase::Succeeded { adapter } = phase {
+        let (image, digest) = (adapter.image.clone(), adapter.digest.clone());
+        let new = Published { revision: run.revision.clone(), image, digest };
+        all.retain(|one| one.revision != new.revision);
+        all.push(new);
+        all.drain(..all.len().saturating_sub(MOST));
+    }
+    all
 }
 
 /// The phase's name.
@@ -98,7 +112,7 @@ pub(crate) fn reason(phase: &Phase, observed: &Observed) -> (Reason, String) {
     }
 }
 
-fn hinted(message: &str, hint: Option<&str>) -> String {
+pub(crate) fn hinted(message: &str, hint: Option<&str>) -> String {
     match hint {
         Some(hint) => format!("{message}; next: {hint}"),
         None => message.to_owned(),
@@ -145,7 +159,7 @@ fn reason_of(phase: &Phase) -> (Reason, String) {
 }
 
 /// Every fault on a line of its own, with its hint.
-fn list(faults: &[Fault]) -> String {
+pub(crate) fn list(faults: &[Fault]) -> String {
     let lines: Vec<String> =
         faults.iter().map(|fault| fault.to_string().replace("\n  hint: ", "; next: ")).collect();
     lines.join("\n")
@@ -170,19 +184,20 @@ fn conditions(
         (FAILED, has_failed),
         (SUSPENDED, is_suspended),
     ];
-    said(holds, reason(phase, observed), old, generation, &observed.now)
+    let (reason, message) = reason(phase, observed);
+    said(&holds, (reason.as_str(), message), old, generation, &observed.now)
 }
 
 /// All conditions. One whose truth has not changed keeps its time.
-fn said(
-    holds: [(&str, bool); 6],
-    (reason, message): (Reason, String),
+pub(crate) fn said(
+    holds: &[(&str, bool)],
+    (reason, message): (&str, String),
     old: &[Condition],
     generation: Option<i64>,
     now: &Time,
 ) -> Vec<Condition> {
-    let message: String = message.chars().take(MOST).collect();
-    let condition = |(type_, holds): (&str, bool)| {
+    let message = truncated(&message);
+    let condition = |&(type_, holds): &(&str, bool)| {
         let status = if holds { "True" } else { "False" };
         let before = old.iter().find(|condition| condition.type_ == type_);
         let since = before.filter(|condition| condition.status == status);
@@ -190,7 +205,7 @@ fn said(
             type_: type_.to_owned(),
             status: status.to_owned(),
             observed_generation: generation,
-            reason: reason.as_str().to_owned(),
+            reason: reason.to_owned(),
             // What does not hold has the reason of what does; one message is enough.
             message: if holds || type_ == READY { message.clone() } else { String::new() },
             last_transition_time: since
@@ -198,7 +213,12 @@ fn said(
                 .clone(),
         }
     };
-    holds.map(condition).into()
+    holds.iter().map(condition).collect()
+}
+
+/// As much of a text as a condition takes.
+pub(crate) fn truncated(text: &str) -> String {
+    text.chars().take(MOST).collect()
 }
 
 /// The status of a workspace that this version cannot read: a later version's, perhaps. What it says of
@@ -219,11 +239,11 @@ pub fn unreadable(
         (FAILED, false),
         (SUSPENDED, false),
     ];
-    let why = (Reason::InvalidSpec, message);
+    let why = (Reason::InvalidSpec.as_str(), message);
     FineTuneWorkspaceStatus {
         observed_generation: generation,
         phase: Some(Word::Rejected),
-        conditions: said(holds, why, &old.conditions, generation, now),
+        conditions: said(&holds, why, &old.conditions, generation, now),
         ..old
     }
 }

@@ -96,7 +96,7 @@ fn not_starting(pod: &Pod, now: Timestamp) -> Option<Trouble> {
 
 /// What the registry said, without the kubelet's own words: they change from one try to the next, and a
 /// status that says the same is the same.
-fn of_the_registry(detail: &str) -> &str {
+pub(crate) fn of_the_registry(detail: &str) -> &str {
     let said = detail.rsplit_once("ErrImagePull: ").map_or(detail, |(_, said)| said);
     said.rsplit_once(" desc = ").map_or(said, |(_, said)| said)
 }

@@ -1,17 +1,19 @@
 //! Keeps what is served as it is declared, while the server runs.
 //!
-//! Every few seconds the file of declared adapters is read, and every tag is looked up. What is new is
-//! pulled by its digest, verified, and only then offered in place of what was served under its name. What
+//! Every few seconds the file of declared adapters is read, and every tag is looked up; what a controller
+//! tells ([`Orders`]) is taken up at once. What is new is pulled by its digest, verified, and only then offered in place of what was served under its name. What
 //! cannot be verified is refused with its reason, and what was served goes on being served. When a registry
 //! cannot be reached, everything stays as it is; after a restart, what was served last comes from the disk.
 
 pub mod declared;
 mod known;
+mod options;
+mod orders;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use futures::future::join_all;
 use lm::adapters::Adapter;
@@ -22,46 +24,19 @@ use tokio::sync::oneshot::Sender;
 use crate::catalog::{Catalog, Entry, Served, State, now};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
-use declared::{Declaration, Declared, Source};
+use declared::{Declarations, Declared, DeclaredError, Source};
 use known::{Image, Known};
+pub use options::AdapterOptions;
+pub use orders::Orders;
 
 /// Most files of an adapter's image.
 const MOST_FILES: u64 = 10_000;
-
-/// How adapters are followed.
-#[derive(Clone, Debug)]
-pub struct AdapterOptions {
-    /// The file that declares them; without one there are none.
-    pub file: Option<Declaration>,
-    /// Where pulled images are kept.
-    pub cache: PathBuf,
-    /// Time between two looks.
-    pub every: Duration,
-    /// Most bytes of one adapter's image.
-    pub image_bytes: u64,
-    /// Bytes of images on disk beyond which those that nobody declares are removed.
-    pub disk_bytes: u64,
-    pub registry: oci::Options,
-}
-
-impl AdapterOptions {
-    /// None are declared; their images are kept in `cache`.
-    pub fn new(cache: PathBuf) -> Self {
-        Self {
-            file: None,
-            cache,
-            every: Duration::from_secs(5),
-            image_bytes: 4 << 30,
-            disk_bytes: 10 << 30,
-            registry: oci::Options::default(),
-        }
-    }
-}
 
 /// Follows what is declared.
 #[derive(Debug)]
 pub struct Adapters {
     options: AdapterOptions,
+    orders: Arc<Orders>,
     known: Known,
     engine: Engine,
     catalog: Arc<Catalog>,
@@ -96,7 +71,12 @@ impl Adapters {
         metrics: Arc<Metrics>,
     ) -> Self {
         let known = Known::new(&options.cache);
-        Self { options, known, engine, catalog, metrics }
+        Self { options, orders: Arc::default(), known, engine, catalog, metrics }
+    }
+
+    /// Where a controller tells what to hold.
+    pub fn orders(&self) -> Arc<Orders> {
+        Arc::clone(&self.orders)
     }
 
     /// Follows on a thread of its own, until what comes back is dropped.
@@ -115,19 +95,35 @@ impl Adapters {
 
     async fn look_again_and_again(&self) {
         loop {
-            self.look().await;
-            tokio::time::sleep(self.options.every).await;
+            // A pull that takes long does not hold up what is told meanwhile: it goes on where it broke off.
+            tokio::select! {
+                () = async { self.look().await; tokio::time::sleep(self.options.every).await } => {}
+                () = self.orders.news() => {}
+            }
+        }
+    }
+
+    /// The newest declaration: that of the file, or what was told.
+    fn declared(&self) -> Result<Declarations, DeclaredError> {
+        let file = self.options.file.as_ref();
+        let file = file.map(|file| (file.read)(&file.path, self.catalog.base())).transpose();
+        match (file, self.orders.newest()) {
+            (Ok(file), Some(told)) => {
+                Ok(file.filter(|file| file.sequence > told.sequence).unwrap_or(told))
+            }
+            (Ok(file), None) => Ok(file.unwrap_or_default()),
+            (Err(_), Some(told)) => Ok(told),
+            (Err(error), None) => Err(error),
         }
     }
 
     /// Brings what is served to what is declared, as far as that is possible now.
     pub async fn look(&self) {
-        let Some(file) = &self.options.file else {
-            self.catalog.set_looked();
-            return;
-        };
-        let declared = match (file.read)(&file.path, self.catalog.base()) {
-            Ok(declared) => declared,
+        let declared = match self.declared() {
+            Ok(Declarations { sequence, adapters }) => {
+                self.catalog.set_sequence(sequence);
+                adapters
+            }
             Err(error) => {
                 // Half a file, or a mistake: what was declared before stays.
                 let text = with_causes(&error);
@@ -174,10 +170,14 @@ impl Adapters {
             reason: None,
             wanted: None,
         });
-        entry.source = source;
+        if entry.source != source {
+            // What was said of another one says nothing of this.
+            (entry.state, entry.reason, entry.wanted) = (State::Loading, None, None);
+            entry.source = source;
+        }
         self.catalog.set(&adapter.name, entry.clone());
         let result = match &adapter.source {
-            Source::Image(image) => self.image(image, &mut entry).await,
+            Source::Image(image) => self.image(adapter, image, &mut entry).await,
             Source::Folder(folder) => self.folder(folder, &mut entry).await,
         };
         match result {
@@ -211,9 +211,18 @@ impl Adapters {
     }
 
     /// A new revision of an image; none where there is nothing new.
-    async fn image(&self, image: &str, entry: &mut Entry) -> Result<Option<Served>, Trouble> {
+    async fn image(
+        &self,
+        adapter: &Declared,
+        image: &str,
+        entry: &mut Entry,
+    ) -> Result<Option<Served>, Trouble> {
         let target: Target = image.parse().map_err(|error| refused(None, &error))?;
-        let digest = match oci::pull::resolve(&target, &self.options.registry).await {
+        if let Some(digest) = target.digest() {
+            return self.pinned(adapter, &target, digest, entry).await;
+        }
+        let registry = self.options.registry_of(adapter, image).map_err(no_login)?;
+        let digest = match oci::pull::resolve(&target, &registry).await {
             Ok(digest) => digest,
             Err(error) if error.class() == Class::MayPass => {
                 return self.what_was_last(image, entry, &error).await;
@@ -223,20 +232,51 @@ impl Adapters {
         if !is_new(entry, &digest) {
             return Ok(None);
         }
-        let (place, what) = (self.known.place(&digest), self.what());
-        let pinned = target.at_digest(&digest);
-        let pulled = oci::pull::pull(&pinned, &place, &what, &self.options.registry);
-        let pulled = pulled.await.map_err(|error| match error.class() {
+        self.pulled(image, &target.at_digest(&digest), &digest, &registry).await.map(Some)
+    }
+
+    /// An image that names its digest: the registry is asked only for what is not on the disk.
+    async fn pinned(
+        &self,
+        adapter: &Declared,
+        target: &Target,
+        digest: &str,
+        entry: &mut Entry,
+    ) -> Result<Option<Served>, Trouble> {
+        if !is_new(entry, digest) {
+            return Ok(None);
+        }
+        let image = adapter.source.text();
+        if let Some(Image { digest, annotations }) = self.known.last(&image) {
+            let folder = self.known.place(&digest);
+            return self.verified(Found { digest, folder, annotations }).await.map(Some);
+        }
+        let registry = self.options.registry_of(adapter, &image).map_err(no_login)?;
+        self.pulled(&image, target, digest, &registry).await.map(Some)
+    }
+
+    /// Pulls a revision by its digest, and verifies it.
+    async fn pulled(
+        &self,
+        image: &str,
+        pinned: &Target,
+        digest: &str,
+        registry: &oci::Options,
+    ) -> Result<Served, Trouble> {
+        let (place, what) = (self.known.place(digest), self.what());
+        let pulled = oci::pull::pull(pinned, &place, &what, registry).await;
+        let pulled = pulled.map_err(|error| match error.class() {
             Class::MayPass => Trouble::Unreachable(with_causes(&error)),
-            Class::Input | Class::Refused => refused(Some(&digest), &error),
+            Class::Input | Class::Refused => refused(Some(digest), &error),
         })?;
         let (folder, annotations) = (pulled.folder, pulled.annotations);
-        let state = Image { digest: digest.clone(), annotations: annotations.clone() };
+        let state = Image { digest: digest.to_owned(), annotations: annotations.clone() };
+        let digest = digest.to_owned();
         let served = self.verified(Found { digest, folder, annotations }).await?;
         if let Err(error) = self.known.remember(image, state) {
             tracing::warn!("cannot remember what is served: {error}");
         }
-        Ok(Some(served))
+        Ok(served)
     }
 
     fn what(&self) -> PullOptions {
@@ -314,6 +354,10 @@ fn is_new(entry: &mut Entry, digest: &str) -> bool {
         return false;
     }
     !(entry.state == State::Refused && before.as_deref() == Some(digest))
+}
+
+fn no_login(reason: String) -> Trouble {
+    Trouble::Refused { digest: None, reason }
 }
 
 fn refused(digest: Option<&str>, error: &dyn std::error::Error) -> Trouble {

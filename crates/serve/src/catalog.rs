@@ -1,7 +1,7 @@
 //! The models that can be asked for by name, and how far the declared adapters are.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,8 @@ pub struct Catalog {
     fault: RwLock<Option<String>>,
     /// Whether the declared adapters have been looked at once.
     looked: AtomicBool,
+    /// The number of the declaration that is gone by.
+    sequence: AtomicU64,
 }
 
 /// A declared adapter.
@@ -67,8 +69,8 @@ impl State {
 impl Catalog {
     pub fn new(base: String, base_digest: Option<String>) -> Self {
         let (adapters, fault) = (RwLock::default(), RwLock::default());
-        let looked = AtomicBool::new(false);
-        Self { base, base_digest, since: now(), adapters, fault, looked }
+        let (looked, sequence) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { base, base_digest, since: now(), adapters, fault, looked, sequence }
     }
 
     pub fn base(&self) -> &str {
@@ -120,6 +122,15 @@ impl Catalog {
 
     pub(crate) fn set_looked(&self) {
         self.looked.store(true, Ordering::Release);
+    }
+
+    /// The number of the declaration that is gone by.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_sequence(&self, sequence: u64) {
+        self.sequence.store(sequence, Ordering::Release);
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Entry> {

@@ -26,6 +26,7 @@ use http::{HeaderValue, StatusCode};
 use lm::tokenizer::Tokenizer;
 use serde_json::Value;
 
+use crate::adapters::Orders;
 use crate::catalog::{Catalog, State as AdapterState};
 use crate::engine::{Answer, Engine, Submission};
 use crate::guide::{Guide, Guides};
@@ -58,9 +59,12 @@ pub struct App {
     pub catalog: Arc<Catalog>,
     pub tokenizer: Arc<Tokenizer>,
     pub metrics: Arc<Metrics>,
+    pub orders: Arc<Orders>,
     pub options: HttpOptions,
     /// Set when the server is about to end.
     pub draining: AtomicBool,
+    /// Set once everything that was declared at the start is served, or was looked at and refused.
+    pub complete: AtomicBool,
     pub guides: OnceLock<Result<Guides, String>>,
     pub requests: AtomicU64,
 }
@@ -98,6 +102,12 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), numbered))
         .with_state(app)
+}
+
+/// Routes for a controller, which has no key: at an address of their own, which others must not reach.
+pub fn control(app: Arc<App>) -> Router {
+    let adapters = get(models::adapters).put(models::tell);
+    Router::new().route("/anneal/adapters", adapters).with_state(app)
 }
 
 /// Asks for a key, where keys are set.
@@ -147,7 +157,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-/// Ready once everything that is declared is served, or was looked at and refused.
+/// Ready once everything that is declared at the start is served, or was looked at and refused.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
     match app.not_ready() {
         None => "ok".into_response(),
@@ -171,11 +181,18 @@ impl App {
             let fault = self.catalog.fault();
             return Some(fault.unwrap_or_else(|| "adapters are being looked for".to_owned()));
         }
+        // An adapter that is added later is no reason to stop answering for the others.
+        if self.complete.load(Ordering::Acquire) {
+            return None;
+        }
         let missing = self
             .catalog
             .entries()
             .into_iter()
             .find(|(_, entry)| entry.served.is_none() && entry.state != AdapterState::Refused);
+        if missing.is_none() {
+            self.complete.store(true, Ordering::Release);
+        }
         missing.map(|(name, entry)| {
             let reason = entry.reason.unwrap_or_else(|| "it is being fetched".to_owned());
             format!("adapter `{name}` is not loaded: {reason}")
@@ -216,6 +233,10 @@ impl App {
         prompts: Vec<Prepared>,
         unlimited: usize,
     ) -> Result<Vec<Answer>, ApiError> {
+        if !self.engine.is_healthy() {
+            let told = "the model has failed: the server has to be started again";
+            return Err(ApiError::with(StatusCode::SERVICE_UNAVAILABLE, "model_failed", told));
+        }
         let limit = self.engine.facts().context;
         let mut ends = wishes.stop_ids.clone();
         if !wishes.ignore_eos {

@@ -1,6 +1,6 @@
 //! A server from its start to its end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +21,8 @@ use crate::metrics::Metrics;
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     pub address: SocketAddr,
+    /// Where a controller tells which adapters to hold; nobody else may reach it.
+    pub control: Option<SocketAddr>,
     /// Folder or GGUF file of the base model.
     pub model: PathBuf,
     /// The base model's name to clients.
@@ -39,6 +41,7 @@ impl ServeOptions {
     pub fn new(model: PathBuf, name: String, cache: PathBuf) -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            control: None,
             model,
             name,
             base_digest: None,
@@ -86,6 +89,7 @@ impl ServeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
     pub address: SocketAddr,
+    pub control: Option<SocketAddr>,
     pub name: String,
     pub context: usize,
     pub cache_bytes: usize,
@@ -105,13 +109,16 @@ pub fn run(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(), Ser
 }
 
 async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(), ServeError> {
-    let ServeOptions { address, model, name, base_digest, engine, adapters, http, drain } = options;
+    let ServeOptions { address, control, model, name, base_digest, engine, adapters, http, drain } =
+        options;
     let files = ModelFiles::open(&model)?;
     let tokenizer = Arc::new(Tokenizer::open(&files)?);
     let metrics = Arc::new(Metrics::new(&name)?);
-    let listen = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
+    let (listener, address) = listen(address).await?;
+    let control = match control {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let counted = Arc::clone(&metrics);
     let engine = tokio::task::spawn_blocking(move || Engine::start(files, engine, counted));
     let engine = engine.await.map_err(|_| StartError::Ended)??;
@@ -120,6 +127,7 @@ async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(),
         Adapters::new(adapters, engine.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
     let started = Started {
         address,
+        control: control.as_ref().map(|(_, address)| *address),
         name,
         context: engine.facts().context,
         cache_bytes: engine.facts().cache_bytes,
@@ -129,16 +137,35 @@ async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(),
         catalog,
         tokenizer,
         metrics,
+        orders: followed.orders(),
         options: http,
         draining: AtomicBool::new(false),
+        complete: AtomicBool::new(false),
         guides: OnceLock::new(),
         requests: AtomicU64::new(1),
     });
     let following = followed.follow().map_err(|source| ServeError::Runtime { source })?;
+    if let Some((listener, _)) = control {
+        let router = http::control(Arc::clone(&app));
+        // It ends with the runtime, after the last answer.
+        tokio::spawn(async move { axum::serve(listener, router).await });
+    }
     told(&started);
     let result = until_ended(listener, app, drain).await;
     drop(following);
     result
+}
+
+/// A listener and its address. Where a machine has no IPv6, every address is every address of IPv4.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let mut bound = TcpListener::bind(address).await;
+    if bound.is_err() && address.ip() == Ipv6Addr::UNSPECIFIED {
+        bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+    }
+    let fault = |source| ServeError::Listen { address, source };
+    let listener = bound.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    Ok((listener, address))
 }
 
 /// Answers until the process is told to end, and then as long as answers run, but not for ever.

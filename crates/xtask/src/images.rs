@@ -1,4 +1,4 @@
-//! `cargo xtask images`: images of operator and trainer, made of a release build without Docker.
+//! `cargo xtask images`: images of operator, trainer and server, made of a release build without Docker.
 //!
 //! The work is crate `images`'s, which is built here: this program stays one that builds in seconds.
 
@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// Write archives in place of that, for `kind load image-archive` and `minikube image load`
     #[arg(long, value_name = "FOLDER")]
     archive: Option<PathBuf>,
-    /// Push to a registry in place of that: PREFIX/operator and PREFIX/trainer
+    /// Push to a registry in place of that: PREFIX/operator, PREFIX/trainer and PREFIX/server
     #[arg(long, value_name = "PREFIX")]
     push: Option<String>,
     #[arg(long, default_value = "latest")]
@@ -51,8 +51,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Builds what the images consist of, and what makes them.
 pub(crate) fn build() -> Result<()> {
-    let packages = ["--package", "operator", "--package", "trainer-image", "--package", "images"];
-    shell::stage("operator and trainer", || {
+    let packages = ["operator", "trainer-image", "cli", "images"];
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    shell::stage("operator, trainer and server", || {
         shell::run(shell::cargo().args(["build", "--release", "--quiet", "--bins"]).args(packages))
     })
 }

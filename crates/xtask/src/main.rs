@@ -41,7 +41,7 @@ enum Task {
     Ci,
     /// Write the generated files: custom resource definitions, roles, the chart's copies
     Gen,
-    /// Make the images of operator and trainer, with no Docker, and tell their digests
+    /// Make the images of operator, trainer and server, with no Docker, and tell their digests
     Images(images::Options),
     /// Start or end a whole Kubernetes on this machine, with no Docker
     Cluster {

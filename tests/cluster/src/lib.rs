@@ -139,14 +139,17 @@ async fn install(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// These roles and this definition, and the namespace that the operator is at home in.
+/// These roles, this definition of a workspace, and what else the operator is at home with.
 pub async fn install_these(client: &Client, roles: &str, definition: &str) -> Result<()> {
     let own = "{apiVersion: v1, kind: Namespace, metadata: {name: anneal-system}}";
     apply_all(client, own).await?;
     apply_all(client, roles).await?;
     apply_all(client, definition).await?;
+    apply_all(client, &api::model_server_crd_yaml()).await?;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    until(&definitions, "finetuneworkspaces.anneal.dev", is_established).await?;
+    for name in ["finetuneworkspaces.anneal.dev", "modelservers.anneal.dev"] {
+        until(&definitions, name, is_established).await?;
+    }
     Ok(())
 }
 

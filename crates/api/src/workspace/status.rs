@@ -46,6 +46,11 @@ pub struct FineTuneWorkspaceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
 
+    /// Adapters that were published, of this revision and of earlier ones, the newest at the end; at most ten.
+    /// A `ModelServer` may name one by its revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+
     /// The GPU nodes of a run that asks for some with `compute.nodes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<CapacityStatus>,
@@ -105,6 +110,18 @@ pub struct AdapterStatus {
     /// Bytes of all layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+}
+
+/// An adapter that was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    /// The revision that was trained.
+    pub revision: String,
+    /// Repository and tag.
+    pub image: String,
+    /// Digest of the manifest.
+    pub digest: String,
 }
 
 /// A checkpoint in the registry, from which a run goes on that has lost its pod.

@@ -48,7 +48,14 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     pub(crate) address: SocketAddr,
-    /// File of API keys, one on a line; without it everybody is let in
+    /// Where a controller tells which adapters to hold, with no key: let nobody else reach it
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) control_address: Option<SocketAddr>,
+    /// Digest of the base model's image: adapters that were trained on another one are refused. Of an image
+    /// that is pulled it is known
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) base_digest: Option<String>,
+    /// File of API keys, one on a line, or a folder of such files; without it everybody is let in
     #[arg(long, value_name = "FILE", env = "ANNEAL_API_KEYS_FILE", hide_env_values = true)]
     pub(crate) api_keys: Option<PathBuf>,
     /// Number format of weights and activations
@@ -90,6 +97,15 @@ pub(crate) struct ServeArgs {
     /// Seconds that running answers get when the server is told to end
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     pub(crate) drain: u64,
+    /// Registries that adapters are pulled from over http, as host:port
+    #[arg(
+        long,
+        value_name = "HOSTS",
+        env = "ANNEAL_PLAIN_HTTP",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) plain_http_hosts: Vec<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use api::model_server::Weights;
 use comfy_table::{ContentArrangement, Table, presets};
 use lm::adapters::Adapter;
 use lm::chat::Message;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
     let metrics = Metrics::new(&chosen.name).map_err(|error| internal(&error))?;
     let options = EngineOptions {
         kind: kind(chosen.precision),
+        int8: chosen.int8,
         device: Device::cuda_if_available(),
         ..EngineOptions::default()
     };
@@ -60,6 +62,7 @@ struct Chosen {
     name: String,
     adapters: Vec<(String, PathBuf)>,
     precision: PrecisionArg,
+    int8: bool,
 }
 
 fn chosen(args: &ChatArgs) -> Result<Chosen, Failure> {
@@ -76,8 +79,9 @@ fn chosen(args: &ChatArgs) -> Result<Chosen, Failure> {
         return Ok(Chosen {
             adapters: adapters.collect::<Result<_, Failure>>()?,
             model: sources::server_model(&server.spec.base_model, &args.registry, &tell)?.path,
-            name: server_file::base_name(&server),
+            name: api::model_server::base_name(&server),
             precision: server.spec.precision.map_or(args.precision, PrecisionArg::from),
+            int8: server.spec.weights == Some(Weights::Int8),
         });
     }
     let model = args.model.as_deref().unwrap_or_default();
@@ -90,6 +94,7 @@ fn chosen(args: &ChatArgs) -> Result<Chosen, Failure> {
         model: sources::named_model(model, &args.registry, &tell)?.path,
         name: short(model),
         precision: args.precision,
+        int8: false,
     })
 }
 

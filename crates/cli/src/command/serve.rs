@@ -23,9 +23,11 @@ use crate::{say, server_file, sources};
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let Wanted { model, name, adapters, precision, int8, limits } = wanted(args)?;
     // Only digests of images are comparable; a commit of a hub names no image.
-    let base_digest = model.digest.filter(|digest| digest.starts_with("sha256:"));
+    let pulled = model.digest.filter(|digest| digest.starts_with("sha256:"));
+    let base_digest = pulled.or_else(|| args.base_digest.clone());
     let options = ServeOptions {
         address: args.address,
+        control: args.control_address,
         model: model.path,
         name,
         base_digest,
@@ -37,6 +39,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             image_bytes: args.max_adapter,
             disk_bytes: args.adapter_disk,
             registry: sources::registry_options(&args.registry),
+            plain_http: args.plain_http_hosts.clone(),
         },
         http: HttpOptions {
             keys: args.api_keys.as_deref().map(keys).transpose()?.unwrap_or_default(),
@@ -63,7 +66,7 @@ fn wanted(args: &ServeArgs) -> Result<Wanted, Failure> {
         let server = server_file::read(file)?;
         return Ok(Wanted {
             model: sources::server_model(&server.spec.base_model, &args.registry, &tell)?,
-            name: server_file::base_name(&server),
+            name: api::model_server::base_name(&server),
             adapters: Some(Declaration { path: file.clone(), read: server_file::declared }),
             precision: server.spec.precision.map_or(args.precision, PrecisionArg::from),
             int8: args.int8 || server.spec.weights == Some(Weights::Int8),
@@ -115,13 +118,22 @@ pub(super) fn short(model: &str) -> String {
     if name.is_empty() { "base".to_owned() } else { name.to_owned() }
 }
 
-/// Digests of the keys in a file.
+/// Digests of the keys in a file, or in the files of a folder, as a secret is mounted.
 fn keys(path: &Path) -> Result<BTreeSet<String>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let failed = |path: &Path, error: &std::io::Error| {
         Failure::configuration(format!("cannot read API keys {}: {error}", path.display()))
-    })?;
-    let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let digests: BTreeSet<String> = keys.map(|key| oci::sha256(key.as_bytes())).collect();
+    };
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|error| failed(path, &error))?;
+        files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    }
+    let mut digests = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).map_err(|error| failed(&file, &error))?;
+        let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        digests.extend(keys.map(|key| oci::sha256(key.as_bytes())));
+    }
     if digests.is_empty() {
         // An empty file must not open the door that it was meant to close.
         return Err(Failure::configuration(format!("{} holds no API key", path.display()))
@@ -131,13 +143,14 @@ fn keys(path: &Path) -> Result<BTreeSet<String>, Failure> {
 }
 
 fn tell(started: &Started, output: Output) {
-    let Started { address, name, context, cache_bytes } = started;
+    let Started { address, control, name, context, cache_bytes } = started;
     match output {
         Output::Text => {
             say::say!("serving {name} at http://{address}/v1, up to {context} tokens a request");
         }
         Output::Json => say::json_line(&json!({
             "address": address.to_string(),
+            "controlAddress": control.map(|control| control.to_string()),
             "model": name,
             "context": context,
             "cacheBytes": cache_bytes,

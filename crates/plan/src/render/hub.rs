@@ -9,6 +9,22 @@ use crate::names::Role;
 /// Key of the secret with the token.
 const TOKEN: &str = "token";
 
+/// The token of a secret.
+pub(crate) fn token(secret: &str) -> EnvVar {
+    EnvVar {
+        name: "HF_TOKEN".to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.to_owned(),
+                key: TOKEN.to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
 /// The token, the server, and the commit that preflight found; nothing for a model that is no repository.
 pub(super) fn variables(context: &Context<'_>, role: Role) -> Vec<EnvVar> {
     if !matches!(context.workspace.base_model, ModelSource::HuggingFace(_)) {
@@ -19,18 +35,7 @@ pub(super) fn variables(context: &Context<'_>, role: Role) -> Vec<EnvVar> {
         value: Some(value.to_owned()),
         ..EnvVar::default()
     };
-    let token = context.workspace.secrets.hub.as_ref().map(|secret| EnvVar {
-        name: "HF_TOKEN".to_owned(),
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector {
-                name: secret.clone(),
-                key: TOKEN.to_owned(),
-                optional: None,
-            }),
-            ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    });
+    let token = context.workspace.secrets.hub.as_deref().map(token);
     let endpoint = context.observed.settings.hub_endpoint.as_deref();
     // A branch may move between preflight and the attempts.
     let found = context.resolved().filter(|_| role == Role::Train);

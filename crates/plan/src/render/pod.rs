@@ -8,14 +8,13 @@ use api::Workspace;
 use api::valid::{DataSource, HeldOut, ModelSource};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    HTTPGetAction, ImageVolumeSource, KeyToPath, LocalObjectReference, PodSecurityContext, PodSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-    VolumeMount,
+    ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::volumes::{USER, container_security, docker_config, empty, image, mount};
 use super::{Context, config_map, hub, pool};
 use crate::end::{self, Again};
 use crate::names::{self, Role};
@@ -26,8 +25,6 @@ pub(crate) const CONTAINER: &str = "trainer";
 /// Port of `/healthz`, `/status`, `/events` and `/metrics`.
 pub const PORT: i32 = 8080;
 
-/// The user in our images, as in distroless ones.
-const USER: i64 = 65532;
 /// Seconds between SIGTERM and SIGKILL: a checkpoint is written in them.
 const GRACE_SECONDS: i64 = 120;
 
@@ -109,18 +106,6 @@ fn liveness(stall: Duration) -> Probe {
         timeout_seconds: Some(EVERY as i32),
         failure_threshold: Some(failures as i32),
         ..Probe::default()
-    }
-}
-
-fn container_security() -> SecurityContext {
-    SecurityContext {
-        allow_privilege_escalation: Some(false),
-        read_only_root_filesystem: Some(true),
-        capabilities: Some(Capabilities {
-            drop: Some(vec!["ALL".to_owned()]),
-            ..Capabilities::default()
-        }),
-        ..SecurityContext::default()
     }
 }
 
@@ -239,7 +224,7 @@ fn volumes(context: &Context<'_>) -> Vec<(Volume, VolumeMount)> {
         (image(name, reference), mount(name, &path, true))
     }));
     if let Some(secret) = &context.workspace.secrets.push {
-        all.push((push(secret), mount("push", PUSH, true)));
+        all.push((docker_config("push", secret), mount("push", PUSH, true)));
     }
     all
 }
@@ -261,48 +246,4 @@ fn images(workspace: &Workspace) -> Vec<(&'static str, String)> {
         }
     }
     images
-}
-
-fn image(name: &str, reference: String) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        image: Some(ImageVolumeSource {
-            reference: Some(reference),
-            pull_policy: Some("IfNotPresent".to_owned()),
-        }),
-        ..Volume::default()
-    }
-}
-
-fn empty(name: &str) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
-        ..Volume::default()
-    }
-}
-
-fn push(secret: &str) -> Volume {
-    Volume {
-        name: "push".to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.to_owned()),
-            items: Some(vec![KeyToPath {
-                key: ".dockerconfigjson".to_owned(),
-                path: "config.json".to_owned(),
-                mode: None,
-            }]),
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    }
-}
-
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: read_only.then_some(true),
-        ..VolumeMount::default()
-    }
 }

@@ -119,6 +119,8 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         now: Time(start.0 + k8s_openapi::jiff::SignedDuration::from_mins(now.minutes)),
         settings: Settings {
             trainer_image: "ghcr.io/anneal/trainer:v1".to_owned(),
+            server_image: String::new(),
+            namespace: None,
             image_pull_secrets: Vec::new(),
             plain_http: Vec::new(),
             hub_endpoint: None,

@@ -1,9 +1,12 @@
-//! The file that declares adapters: read again and again while the server runs.
+//! What declares adapters: a file that is read again and again while the server runs, or the same told by a
+//! controller. Of two declarations the one with the higher number counts.
 //!
 //! ```yaml
+//! sequence: 1
 //! adapters:
 //!   - name: reviews
 //!     image: registry.example.com/team/reviews:v1
+//!     dockerConfig: /run/logins/team # a folder with Docker's config.json
 //! ```
 
 use std::collections::BTreeSet;
@@ -11,11 +14,20 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+/// All adapters that are declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declarations {
+    pub sequence: u64,
+    pub adapters: Vec<Declared>,
+}
+
 /// One adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared {
     pub name: String,
     pub source: Source,
+    /// Folder of the `config.json` with the login of its registry, where that is not the server's own.
+    pub docker_config: Option<PathBuf>,
 }
 
 /// Where an adapter is.
@@ -45,7 +57,7 @@ pub struct Declaration {
 }
 
 /// Reads a file of adapters; the text is a name that no adapter may have.
-pub type Reader = fn(&Path, &str) -> Result<Vec<Declared>, DeclaredError>;
+pub type Reader = fn(&Path, &str) -> Result<Declarations, DeclaredError>;
 
 impl From<PathBuf> for Declaration {
     /// A file that holds adapters and nothing else.
@@ -61,51 +73,60 @@ pub enum DeclaredError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot understand {}: {reason}", path.display())]
     Format { path: PathBuf, reason: String },
+    #[error("cannot understand what is told of adapters: {reason}")]
+    Told { reason: String },
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
+    sequence: u64,
+    #[serde(default)]
     adapters: Vec<Row>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Row {
     name: String,
     image: Option<String>,
     path: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
 }
 
 /// Reads the file; `base` is a name that no adapter may have.
-pub fn read(path: &Path, base: &str) -> Result<Vec<Declared>, DeclaredError> {
+pub fn read(path: &Path, base: &str) -> Result<Declarations, DeclaredError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| DeclaredError::Read { path: path.to_owned(), source })?;
-    let format = |reason: String| DeclaredError::Format { path: path.to_owned(), reason };
-    let file: File = serde_yaml::from_str(&text).map_err(|error| format(error.to_string()))?;
+    parse(&text, base).map_err(|reason| DeclaredError::Format { path: path.to_owned(), reason })
+}
+
+/// Reads what a controller tells, in JSON or YAML.
+pub fn told(text: &str, base: &str) -> Result<Declarations, DeclaredError> {
+    parse(text, base).map_err(|reason| DeclaredError::Told { reason })
+}
+
+fn parse(text: &str, base: &str) -> Result<Declarations, String> {
+    let file: File = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let mut names = BTreeSet::from([base.to_owned()]);
-    file.adapters
-        .into_iter()
-        .map(|row| {
-            let name = row.name;
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
-            if name.is_empty() || name.len() > 253 || !name.chars().all(plain) {
-                return Err(format(format!(
-                    "`{name}` is no name: letters, digits and -_.:/ make one"
-                )));
-            }
-            if !names.insert(name.clone()) {
-                return Err(format(format!("the name `{name}` is taken")));
-            }
-            let source = match (row.image, row.path) {
-                (Some(image), None) => Source::Image(image),
-                (None, Some(path)) => Source::Folder(path),
-                _ => return Err(format(format!("`{name}` needs either `image` or `path`"))),
-            };
-            Ok(Declared { name, source })
-        })
-        .collect()
+    let mut adapters = Vec::new();
+    for Row { name, image, path, docker_config } in file.adapters {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+        if name.is_empty() || name.len() > 253 || !name.chars().all(plain) {
+            return Err(format!("`{name}` is no name: letters, digits and -_.:/ make one"));
+        }
+        if !names.insert(name.clone()) {
+            return Err(format!("the name `{name}` is taken"));
+        }
+        let source = match (image, path) {
+            (Some(image), None) => Source::Image(image),
+            (None, Some(path)) => Source::Folder(path),
+            _ => return Err(format!("`{name}` needs either `image` or `path`")),
+        };
+        adapters.push(Declared { name, source, docker_config });
+    }
+    Ok(Declarations { sequence: file.sequence, adapters })
 }
 
 #[cfg(test)]
@@ -113,7 +134,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn parsed(text: &str) -> Result<Vec<Declared>, String> {
+    fn parsed(text: &str) -> Result<Declarations, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("adapters.yaml");
         std::fs::write(&path, text).unwrap();
@@ -123,11 +144,13 @@ mod tests {
 
     #[test]
     fn images_and_folders_are_declared() {
-        let text = "adapters:\n- {name: a, image: 'r.example.com/x:1'}\n- {name: b/c, path: x}\n";
-        let all = parsed(text).unwrap();
+        let text = "sequence: 3\nadapters:\n- {name: a, image: 'r.example.com/x:1', dockerConfig: /l}\n\
+                    - {name: b/c, path: x}\n";
+        let Declarations { sequence, adapters: all } = parsed(text).unwrap();
+        assert_eq!((sequence, &all[0].docker_config), (3, &Some("/l".into())));
         assert_eq!(all[0].source, Source::Image("r.example.com/x:1".to_owned()));
         assert_eq!(all[1].source, Source::Folder("x".into()));
-        assert_eq!(parsed("adapters: []").unwrap(), []);
+        assert_eq!(parsed("adapters: []").unwrap(), Declarations::default());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::{App, Json};
+use crate::adapters::declared;
 use crate::catalog::Served;
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json {
@@ -31,6 +33,20 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -
 
 /// What a controller reads: which digests are held, which are not, and why.
 pub(super) async fn adapters(State(app): State<Arc<App>>) -> Json {
+    held(&app)
+}
+
+/// Takes what a controller tells, and answers what is held.
+pub(super) async fn tell(State(app): State<Arc<App>>, body: Body) -> Result<Json, ApiError> {
+    let body = app.body(body).await?;
+    let text = String::from_utf8_lossy(&body);
+    let told = declared::told(&text, app.catalog.base());
+    let told = told.map_err(|error| ApiError::bad("adapters", error.to_string()))?;
+    app.orders.tell(told);
+    Ok(held(&app))
+}
+
+fn held(app: &App) -> Json {
     let entries = app.catalog.entries().into_iter().map(|(name, entry)| {
         let served = entry.served.as_ref();
         json!({
@@ -46,6 +62,7 @@ pub(super) async fn adapters(State(app): State<Arc<App>>) -> Json {
     });
     Json(json!({
         "baseModel": {"name": app.catalog.base(), "digest": app.catalog.base_digest()},
+        "sequence": app.catalog.sequence(),
         "fault": app.catalog.fault(),
         "adapters": entries.collect::<Vec<_>>(),
     }))

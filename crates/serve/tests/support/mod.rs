@@ -10,7 +10,7 @@ use lm::adapters::LinearShapes;
 use lm::files::ModelFiles;
 use lm::lora::LoraConfig;
 use lm::model::{LoadOptions, Model};
-use serve::ServeOptions;
+use serve::{ServeOptions, Started};
 use tch::{Device, Kind, Tensor};
 
 /// A folder with a model, adapters, and the file that declares them.
@@ -82,10 +82,20 @@ impl Bench {
 
 /// Starts a server on a thread that ends with this process.
 pub(crate) fn start(options: ServeOptions) -> SocketAddr {
+    started(options).address
+}
+
+/// The same, and where a controller reaches it.
+pub(crate) fn start_controlled(options: ServeOptions) -> (SocketAddr, SocketAddr) {
+    let started = started(options);
+    (started.address, started.control.unwrap())
+}
+
+fn started(options: ServeOptions) -> Started {
     let (told, hear) = mpsc::channel();
     std::thread::spawn(move || {
         let failed = told.clone();
-        let result = serve::run(options, |started| told.send(Ok(started.address)).unwrap());
+        let result = serve::run(options, |started| told.send(Ok(started.clone())).unwrap());
         if let Err(error) = result {
             let _ = failed.send(Err(error.to_string()));
         }

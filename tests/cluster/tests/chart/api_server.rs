@@ -58,8 +58,10 @@ async fn every_object_is_taken() {
         dashboard["data"]["anneal.json"].as_str().unwrap(),
         read("deploy/dashboards/anneal.json")
     );
-    let sample = repository("deploy/samples/in-a-cluster.yaml").display().to_string();
-    dry_run(&place, "-f", &sample, &["--namespace", &place.namespace]);
+    for sample in ["in-a-cluster", "model-server-in-a-cluster"] {
+        let sample = repository(&format!("deploy/samples/{sample}.yaml")).display().to_string();
+        dry_run(&place, "-f", &sample, &["--namespace", &place.namespace]);
+    }
 }
 
 fn dry_run(place: &Place, how: &str, what: &str, more: &[&str]) {

@@ -63,8 +63,9 @@ fn what_is_rendered_is_known() {
 /// Checks the definition against its file, and leaves it out; shortens the dashboard.
 fn is_long(object: &mut Value) -> bool {
     if object["kind"] == "CustomResourceDefinition" {
+        let name = object["metadata"]["name"].as_str().unwrap();
         let mut wanted: Value =
-            serde_yaml::from_str(&read("deploy/crds/finetuneworkspaces.anneal.dev.yaml")).unwrap();
+            serde_yaml::from_str(&read(&format!("deploy/crds/{name}.yaml"))).unwrap();
         let keep = serde_yaml::from_str("{helm.sh/resource-policy: keep}").unwrap();
         wanted["metadata"]["annotations"] = keep;
         // Helm writes 4096.0 as 4096.

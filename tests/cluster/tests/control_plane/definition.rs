@@ -22,7 +22,27 @@ async fn each_rule_refuses_its_sample_in_its_own_words() {
         return;
     }
     let place = Place::new("samples").await.unwrap();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/api/tests/samples");
+    samples(&place, "samples", WORKSPACES).await;
+    samples(&place, "server_samples", SERVERS).await;
+}
+
+/// Where the API server takes objects of a kind, and what reads them without one.
+type Kind = (&'static str, fn(&str) -> bool);
+const WORKSPACES: Kind = ("finetuneworkspaces", |text| api::load("w.yaml", text).is_ok());
+const SERVERS: Kind = ("modelservers", |text| api::yaml::load_server("s.yaml", text).is_ok());
+
+/// The smallest server that a cluster takes.
+const SERVER: &str = "\
+apiVersion: anneal.dev/v1alpha1
+kind: ModelServer
+metadata: {name: smollm2}
+spec:
+  baseModel: {image: \"registry.example.com/models/smollm2:135m\"}
+  adapters: [{name: reviews, workspace: reviews}]
+";
+
+async fn samples(place: &Place, folder: &str, kind: Kind) {
+    let folder = format!("{}/../../crates/api/tests/{folder}", env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -30,17 +50,17 @@ async fn each_rule_refuses_its_sample_in_its_own_words() {
         let (accepted, refused) = text.split_once("\n---\n").unwrap();
         let said = text.lines().next().unwrap();
         let said = said.strip_prefix("# Accepted, and refused: ").unwrap();
-        if let Err(error) = create(&place, &yaml(accepted)).await {
+        if let Err(error) = create(place, kind.0, &yaml(accepted)).await {
             wrong.push(format!("{} is refused: {error}", path.display()));
         }
-        match create(&place, &yaml(refused)).await {
+        match create(place, kind.0, &yaml(refused)).await {
             Ok(()) => wrong.push(format!("{} is accepted:\n{refused}", path.display())),
             Err(error) if !error.to_string().contains(said) => {
                 wrong.push(format!("{} is refused by another rule: {error}", path.display()));
             }
             Err(_) => {}
         }
-        assert!(api::load("w.yaml", accepted).is_ok() && api::load("w.yaml", refused).is_err());
+        assert!((kind.1)(accepted) && !(kind.1)(refused));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -53,24 +73,36 @@ async fn api_server_and_validate_have_the_same_verdict_on_every_field() {
         return;
     }
     let place = Place::new("every-field").await.unwrap();
-    let crd: Value = serde_yaml::from_str(&api::crd_yaml()).unwrap();
+    every_field(&place, WORKSPACES, (&api::crd_yaml(), WORKSPACE), (250, 150)).await;
+    every_field(&place, SERVERS, (&api::model_server_crd_yaml(), SERVER), (100, 70)).await;
+}
+
+/// The least numbers of values that are tried, and that are refused.
+async fn every_field(
+    place: &Place,
+    kind: Kind,
+    (crd, sample): (&str, &str),
+    least: (usize, usize),
+) {
+    let crd: Value = serde_yaml::from_str(crd).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut mutations = Vec::new();
     mutate(schema, "/spec", &mut mutations);
-    assert!(mutations.len() > 250, "only {} mutations", mutations.len());
+    assert!(mutations.len() > least.0, "only {} mutations", mutations.len());
     let (mut wrong, mut refused) = (Vec::new(), 0);
     for (pointer, value) in mutations {
-        let mut whole = yaml(WORKSPACE);
+        let mut whole = yaml(sample);
         set(&mut whole, &pointer, value.clone());
-        let answer = create(&place, &whole).await;
-        let verdict = api::load("w.yaml", &serde_yaml::to_string(&whole).unwrap());
+        let answer = create(place, kind.0, &whole).await;
+        let is_taken = (kind.1)(&serde_yaml::to_string(&whole).unwrap());
         refused += usize::from(answer.is_err());
-        if answer.is_ok() != verdict.is_ok() {
-            wrong.push(format!("{pointer} = {value}\n  {:?}\n  {:?}", answer.err(), verdict.err()));
+        if answer.is_ok() != is_taken {
+            wrong
+                .push(format!("{pointer} = {value}: we say {is_taken}, and it {:?}", answer.err()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(refused > 150, "only {refused} are refused");
+    assert!(refused > least.1, "only {refused} are refused");
 }
 
 /// Values to try at each field below a schema.
@@ -134,9 +166,9 @@ fn yaml(text: &str) -> Value {
 }
 
 /// Asks the API server, which keeps nothing; fields that it does not know are refused, as kubectl does it.
-async fn create(place: &Place, object: &Value) -> Result<(), kube::Error> {
+async fn create(place: &Place, plural: &str, object: &Value) -> Result<(), kube::Error> {
     let path = format!(
-        "/apis/anneal.dev/v1alpha1/namespaces/{}/finetuneworkspaces?dryRun=All&fieldValidation=Strict",
+        "/apis/anneal.dev/v1alpha1/namespaces/{}/{plural}?dryRun=All&fieldValidation=Strict",
         place.namespace
     );
     let request = http::Request::post(path)

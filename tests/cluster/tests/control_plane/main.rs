@@ -11,4 +11,5 @@ mod limits;
 mod operations;
 mod restarts;
 mod secrets;
+mod servers;
 mod support;

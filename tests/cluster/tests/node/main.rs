@@ -12,5 +12,6 @@ mod limits;
 mod memory;
 mod registries;
 mod secrets;
+mod serving;
 mod sources;
 mod story;

@@ -12,7 +12,7 @@ use testkit::left_out::left_out;
 pub(crate) use host::{Process, Signal};
 pub(crate) use node::{LOGIN, Node, PASSWORD, REGISTRY, builds, run, tests};
 pub(crate) use team::{
-    Team, colors, condition, docker_folder, docker_options, long_examples, plain, push_data,
+    Team, colors, condition, docker_folder, docker_options, long_examples, plain, push_data, until,
 };
 
 /// Whether a test gets on with others on the same node.

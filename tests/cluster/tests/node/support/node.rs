@@ -24,9 +24,10 @@ const NETWORK: &str = "/run/netns/anneal-test";
 pub(crate) struct Node {
     folder: PathBuf,
     programs: PathBuf,
-    /// Digests of the images of operator and trainer.
+    /// Digests of the images of operator, trainer and server.
     pub(crate) operator: String,
     pub(crate) trainer: String,
+    pub(crate) server: String,
     /// Ends the node when this process does, as its input ends then.
     _keeper: Child,
 }
@@ -58,8 +59,9 @@ impl Node {
                 row.and_then(|row| row.split_whitespace().find(|word| word.starts_with("sha256:")));
             digest.map(str::to_owned).with_context(|| format!("no image of the {name}:\n{table}"))
         };
-        let (operator, trainer) = (digest("operator")?, digest("trainer")?);
-        let node = Self { folder, programs, operator, trainer, _keeper: keeper };
+        let (operator, trainer, server) =
+            (digest("operator")?, digest("trainer")?, digest("server")?);
+        let node = Self { folder, programs, operator, trainer, server, _keeper: keeper };
         Self::within_thread(|| node.install(&[]).map(drop))?;
         Ok(node)
     }
@@ -73,6 +75,8 @@ impl Node {
             format!("image.digest={}", self.operator),
             format!("trainer.repository={REGISTRY}/anneal/trainer"),
             format!("trainer.digest={}", self.trainer),
+            format!("server.repository={REGISTRY}/anneal/server"),
+            format!("server.digest={}", self.server),
             format!("plainHttp={{{}}}", registries.join(",")),
         ];
         let mut command = self.helm(&["upgrade", "--install", "anneal"]);

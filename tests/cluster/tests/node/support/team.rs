@@ -231,10 +231,10 @@ impl Team {
     pub(crate) fn explain(&self) -> String {
         let name = self.name;
         [
-            format!("get ftw -n {name} -o yaml"),
+            format!("get ftw,ms -n {name} -o yaml"),
             format!("get jobs,pods -n {name} -o wide"),
             format!("describe pods -n {name}"),
-            format!("logs -n {name} -l anneal.dev/workspace --tail 30 --prefix"),
+            format!("logs -n {name} -l app.kubernetes.io/managed-by=anneal --tail 30 --prefix"),
             "logs -n anneal-system -l app.kubernetes.io/name=anneal-operator --tail 60".to_owned(),
         ]
         .map(|line| self.node.kubectl(&line).unwrap_or_else(|error| format!("{error:#}")))
