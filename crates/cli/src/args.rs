@@ -99,6 +99,9 @@ Examples:
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) workspace: WorkspaceArgs,
+    /// File with GPU products beside the built-in ones, as the operator's option of the same name takes it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gpu_catalogue: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]

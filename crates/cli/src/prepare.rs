@@ -80,6 +80,7 @@ pub(crate) fn resolve(
     document: &Document,
     kept: Examples,
     registry: &RegistryArgs,
+    catalogue: &plan::Catalogue,
     screen: &mut Screen,
 ) -> Result<Prepared, Failure> {
     let workspace = &document.workspace;
@@ -99,7 +100,7 @@ pub(crate) fn resolve(
     let inputs = plan::Inputs { model, data, machine, sources };
     let resolved =
         plan::resolve(workspace, &inputs).map_err(|faults| document.failure(faults, 0))?;
-    let sizing = plan::sizing(workspace, &inputs, &plan::Catalogue::built_in());
+    let sizing = plan::sizing(workspace, &inputs, catalogue);
     let plan::Inputs { model, data, machine, sources: _ } = inputs;
     Ok(Prepared { model, data, machine, resolved, sizing, examples })
 }

@@ -1,7 +1,5 @@
 //! What all passes share.
 
-use std::path::PathBuf;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Client;
@@ -12,6 +10,7 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::obstacle::Obstacles;
 use crate::pools::Served;
+use crate::products::Products;
 
 /// Name of the field manager, the controller and the events' reporter.
 pub(crate) const MANAGER: &str = "anneal-operator";
@@ -28,8 +27,7 @@ pub(crate) struct Ctx {
     pub(crate) metrics: Metrics,
     pub(crate) children: Children,
     pub(crate) served: Served,
-    /// GPU products beside the built-in ones.
-    pub(crate) gpu_catalogue: Option<PathBuf>,
+    pub(crate) products: Products,
 }
 
 /// The objects that we made, as the watches show them.

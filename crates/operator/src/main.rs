@@ -14,6 +14,7 @@ mod metrics;
 mod observe;
 mod obstacle;
 mod pools;
+mod products;
 mod rbac;
 mod server;
 mod telemetry;
@@ -79,7 +80,7 @@ pub(crate) struct Options {
     #[arg(long, env = "HF_ENDPOINT")]
     hub_endpoint: Option<String>,
     /// File with GPU products beside the built-in ones, in the form of `crates/plan/data/gpus.json`; it is
-    /// read anew for each run
+    /// read again once it has changed
     #[arg(long, env = "ANNEAL_GPU_CATALOGUE")]
     gpu_catalogue: Option<PathBuf>,
     /// Workspaces that are worked on at the same time

@@ -2,7 +2,6 @@
 //! for beside them: secrets, a Job's warnings, the trainer, the registry.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use api::workspace::KIND;
@@ -19,7 +18,7 @@ use plan::{
     questions,
 };
 use serde::de::DeserializeOwned;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::apply::Subject;
 use crate::context::Ctx;
@@ -127,23 +126,8 @@ async fn look_at_pools(
         of.is_none_or(|of| *of == namespace)
     });
     observed.pools = pools;
-    observed.catalogue = catalogue(ctx.gpu_catalogue.as_deref());
+    observed.catalogue = ctx.products.now();
     Ok(())
-}
-
-/// The built-in products with those of the file. A file that cannot be read is told in the log, and the
-/// built-in ones are still right.
-fn catalogue(file: Option<&Path>) -> Catalogue {
-    let all = Catalogue::built_in();
-    let Some(file) = file else { return all };
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-    match text.and_then(|text| Catalogue::read(&text).map_err(|error| error.to_string())) {
-        Ok(own) => all.with(own),
-        Err(error) => {
-            warn!(file = %file.display(), error, "cannot use the catalogue of GPUs");
-            all
-        }
-    }
 }
 
 /// The status of an object that this version cannot read; what it can read of it.

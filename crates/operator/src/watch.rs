@@ -30,6 +30,7 @@ use crate::leader::{Election, LEASE};
 use crate::metrics::Metrics;
 use crate::obstacle::Obstacles;
 use crate::pools::Served;
+use crate::products::Products;
 use crate::server::{self, ServerCtx, WatchedServer};
 use crate::workspace::{Watched, on_error, reconcile};
 
@@ -88,7 +89,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         children: Children::new(jobs, pods, config_maps),
         served: Served::default(),
-        gpu_catalogue: options.gpu_catalogue,
+        products: Products::new(options.gpu_catalogue),
         client,
     };
     let scope = options.namespace;

@@ -13,6 +13,14 @@
 //!      + the largest quantized matrix, written out
 //! ```
 //!
+//! Where the terms come from: a block's activations are counted as by Korthikanti et al. (2022,
+//! arXiv:2205.05198), with attention's scores left out as it never keeps them (Dao et al., 2022,
+//! arXiv:2205.14135) and with what our tape makes again; checkpointing is that of Chen et al. (2016,
+//! arXiv:1604.06174) with a block as its segment; 16 bytes for each trained parameter are value, gradient
+//! and the two moments of Adam in fp32 (Rajbhandari et al., 2020, arXiv:1910.02054, has 12 of these beside
+//! halves); trained parameters of an adapter are those of Hu et al. (2021, arXiv:2106.09685); the head in
+//! chunks of rows bounds the logits, as by Wijmans et al. (2024, arXiv:2411.09009).
+//!
 //! The constants were first fitted to 29 measured peaks on two cores: three models (135M tied, 100M untied,
 //! 270M with a vocabulary of 262,144), both precisions, with and without checkpointing, ranks 16 and 64,
 //! dropout, full fine-tuning, 12 to 4,020 tokens at once. What the allocator adds, and what a length of

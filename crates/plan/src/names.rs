@@ -132,7 +132,10 @@ impl<'a> Run<'a> {
     pub(crate) fn pool(&self) -> String {
         let metadata = &self.raw.metadata;
         let whole = json!([metadata.namespace, metadata.uid, self.revision]);
-        format!("{}-{}", self.workspace(), hex(&whole.to_string()))
+        // GKE takes no class whose name begins so.
+        let is_taken = |name: &str| name.starts_with("gke") || name.starts_with("autopilot");
+        let name = Some(self.workspace()).filter(|name| !is_taken(name)).unwrap_or("run");
+        format!("{name}-{}", hex(&whole.to_string()))
     }
 
     /// Metadata of an object of the whole cluster: it does not go with the workspace.

@@ -177,7 +177,7 @@ fn missing(what: &str, hint: &str) -> NoPlace {
 fn cloud(kind: &str) -> &'static str {
     match kind {
         "EC2NodeClass" | "NodeClass" => "aws",
-        "AKSNodeClass" => "azure",
+        "AKSNodeClass" | "AzureNodeClass" => "azure",
         "GCPNodeClass" | "GCENodeClass" => "gcp",
         "KWOKNodeClass" => "kwok",
         _ => "other",

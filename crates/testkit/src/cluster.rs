@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rcgen::KeyPair;
 use tempfile::TempDir;
 
+pub mod companion;
 pub mod tools;
 
 /// Longest wait for the API server.
@@ -109,6 +110,11 @@ impl ControlPlane {
     /// The path of a kubeconfig.
     pub fn kubeconfig(&self, user: User) -> PathBuf {
         self.folder.path().join(format!("{}.kubeconfig", user.token()))
+    }
+
+    /// Where its programs write their logs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// `https://127.0.0.1:PORT`.
@@ -218,7 +224,7 @@ rm -rf "{folder}"
 }
 
 /// A port that nobody listens on at the moment.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     let port = listener.local_addr()?.port();
     ensure!(port != 0, "no free port");

@@ -16,6 +16,7 @@ mod quickstart;
 mod review_data;
 mod setup;
 mod shell;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -53,6 +54,11 @@ enum Task {
         #[command(subcommand)]
         which: bench::Which,
     },
+    /// Work out on paper what cannot be measured here
+    Simulate {
+        #[command(subcommand)]
+        which: simulate::Which,
+    },
 }
 
 fn main() -> ExitCode {
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Task::Images(options) => images::run(&options),
         Task::Cluster { what } => cluster::run(&what),
         Task::Bench { which } => bench::run(&which),
+        Task::Simulate { which } => simulate::run(&which),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,8 @@
 //! with exactly the rights that it asks for, and the part of a kubelet: saying how a pod stands.
 
 mod cut;
+pub mod karpenter;
+pub mod kueue;
 pub mod load;
 mod node;
 mod operator;
@@ -153,6 +155,11 @@ pub async fn install_these(client: &Client, roles: &str, definition: &str) -> Re
     Ok(())
 }
 
+/// A kind by its names.
+pub fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk(group, version, kind))
+}
+
 /// Applies every document of a YAML text.
 pub async fn apply_all(client: &Client, text: &str) -> Result<()> {
     for document in serde_yaml::Deserializer::from_str(text) {
@@ -164,8 +171,7 @@ pub async fn apply_all(client: &Client, text: &str) -> Result<()> {
         let types = object.types.clone().context("a document without a kind")?;
         let (group, version) =
             types.api_version.split_once('/').unwrap_or(("", &types.api_version));
-        let resource =
-            ApiResource::from_gvk(&kube::api::GroupVersionKind::gvk(group, version, &types.kind));
+        let resource = resource(group, version, &types.kind);
         let api: Api<DynamicObject> = match &object.metadata.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),

@@ -26,7 +26,7 @@ pub use latency::Latency;
 pub use process::{Memory, cpu_seconds, memory};
 
 /// Requests of ours that are under way at the same time.
-const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 /// Longest wait for a whole cluster to be in a state.
 const PATIENCE: Duration = Duration::from_mins(15);
 

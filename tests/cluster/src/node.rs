@@ -9,6 +9,7 @@ use kube::runtime::wait::Condition;
 use serde_json::{Value, json};
 
 use crate::Place;
+use crate::karpenter::{now, started};
 use crate::wait::{PATIENCE, told, until};
 
 /// How a container ends.
@@ -66,7 +67,7 @@ impl Place {
     /// The pod runs from now on.
     pub async fn run_pod(&self, suffix: &str) -> Result<()> {
         let (_, pod) = self.pod_of(suffix).await?;
-        self.pod_status(&pod, "Running", json!({"running": {}})).await
+        self.pod_status(&pod, "Running", json!({"running": {"startedAt": now()}})).await
     }
 
     /// The pod runs from now on, and answers at this address.
@@ -75,22 +76,26 @@ impl Place {
         let name = pod.metadata.name.as_deref().context("a pod without a name")?;
         let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}});
         self.pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        self.pod_status(&pod, "Running", json!({"running": {}})).await
+        self.pod_status(&pod, "Running", json!({"running": {"startedAt": now()}})).await
     }
 
     /// The pod ends.
     pub async fn end_pod(&self, suffix: &str, ending: Ending) -> Result<()> {
         let (_, pod) = self.pod_of(suffix).await?;
+        self.end(&pod, ending).await
+    }
+
+    /// This pod ends.
+    pub async fn end(&self, pod: &Pod, ending: Ending) -> Result<()> {
         let phase = if ending.exit == 0 { "Succeeded" } else { "Failed" };
-        let now = k8s_openapi::jiff::Timestamp::now().to_string();
         let state = json!({"terminated": {
             "exitCode": ending.exit,
             "reason": ending.reason,
             "message": ending.report.map(|report| report.to_message()),
-            "startedAt": now,
-            "finishedAt": now,
+            "startedAt": started(pod),
+            "finishedAt": now(),
         }});
-        self.pod_status(&pod, phase, state).await
+        self.pod_status(pod, phase, state).await
     }
 
     /// Sets a pod's phase and the state of its container.

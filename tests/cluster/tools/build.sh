@@ -34,6 +34,7 @@ for name in "$@"; do
   registry) module=registry package=github.com/distribution/distribution/v3/cmd/registry ;;
   helm) module=helm package=helm.sh/helm/v4/cmd/helm ;;
   karpenter) module=karpenter package=sigs.k8s.io/karpenter/kwok ;;
+  kueue) module=kueue package=sigs.k8s.io/kueue/cmd/kueue ;;
   prometheus | promtool)
     # Without the clouds' ways to find targets, and without the pages that need a JavaScript build.
     module=prometheus package=github.com/prometheus/prometheus/cmd/$name tags=remove_all_sd

@@ -1,5 +1,8 @@
 //! `anneal plan`: what a run would do, and why.
 
+use std::path::Path;
+
+use plan::Catalogue;
 use serde_json::json;
 
 use crate::args::{Output, PlanArgs};
@@ -12,8 +15,10 @@ use crate::view::progress::Screen;
 /// Resolves the workspace and shows the result.
 pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let document = prepare::read(&args.workspace)?;
+    let catalogue = catalogue(args.gpu_catalogue.as_deref())?;
     let mut screen = Screen::new(args.output.output);
-    let prepared = prepare::resolve(&document, Examples::Counted, &args.registry, &mut screen)?;
+    let prepared =
+        prepare::resolve(&document, Examples::Counted, &args.registry, &catalogue, &mut screen)?;
     screen.finish();
     match args.output.output {
         Output::Text => view::plan::print(&prepared),
@@ -28,4 +33,17 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
         })),
     }
     Ok(())
+}
+
+/// The built-in GPU products with those of a file.
+fn catalogue(file: Option<&Path>) -> Result<Catalogue, Failure> {
+    let all = Catalogue::built_in();
+    let Some(file) = file else { return Ok(all) };
+    let fail = |why: &dyn std::fmt::Display| {
+        let file = file.display();
+        Failure::configuration(format!("cannot use the GPU catalogue `{file}`: {why}"))
+            .with_hint("compare it with crates/plan/data/gpus.json")
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| fail(&error))?;
+    Ok(all.with(Catalogue::read(&text).map_err(|error| fail(&error))?))
 }

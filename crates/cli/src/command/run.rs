@@ -18,7 +18,13 @@ use crate::view::progress::Screen;
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let document = prepare::read(&args.workspace)?;
     let mut screen = Screen::new(args.output.output);
-    let mut prepared = prepare::resolve(&document, Examples::Kept, &args.registry, &mut screen)?;
+    let mut prepared = prepare::resolve(
+        &document,
+        Examples::Kept,
+        &args.registry,
+        &plan::Catalogue::built_in(),
+        &mut screen,
+    )?;
     view::plan::warnings(&prepared.resolved.warnings);
     publish::check(&document.workspace, &args.registry)?;
     let outcome = train(&document, &mut prepared, &mut screen)?;

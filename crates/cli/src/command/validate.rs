@@ -20,7 +20,13 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut screen = Screen::new(args.output.output);
-    let prepared = prepare::resolve(&document, Examples::Counted, &args.registry, &mut screen)?;
+    let prepared = prepare::resolve(
+        &document,
+        Examples::Counted,
+        &args.registry,
+        &plan::Catalogue::built_in(),
+        &mut screen,
+    )?;
     screen.finish();
     let data = &prepared.data;
     match args.output.output {

@@ -27,6 +27,7 @@ impl Fact {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum What {
     Queue,
+    Provision,
     Pull(&'static str),
     Preflight(&'static str),
     Train(&'static str),
@@ -45,10 +46,14 @@ pub(super) fn of_job(job: &Job) -> Option<Fact> {
     (role == Role::Train).then_some(waited)
 }
 
-/// A pod's container started, ran, and pushed.
+/// A pod got a node, its container started, ran, and pushed.
 pub(super) fn of_pod(pod: &Pod) -> Vec<Fact> {
     let Some(role) = role(&pod.metadata) else { return Vec::new() };
     let ended = terminated(pod);
+    let placed = scheduled(pod).filter(|_| role == Role::Train).and_then(|to| {
+        let from = pod.metadata.creation_timestamp.as_ref()?;
+        fact(&pod.metadata, What::Provision, from, to)
+    });
     let pulled = scheduled(pod).and_then(|from| {
         let what = What::Pull(ROLES[usize::from(role == Role::Train)]);
         fact(&pod.metadata, what, from, &started(pod)?)
@@ -66,7 +71,7 @@ pub(super) fn of_pod(pod: &Pod) -> Vec<Fact> {
         let object = pod.metadata.uid.clone()?;
         Some(Fact { object, what: What::Push, seconds: report.push_seconds? })
     });
-    [pulled, ran, pushed].into_iter().flatten().collect()
+    [placed, pulled, ran, pushed].into_iter().flatten().collect()
 }
 
 /// GPUs that a pod holds or held.

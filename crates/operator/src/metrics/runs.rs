@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::FineTuneWorkspace;
 use api::condition::{READY, Reason};
-use api::workspace::{FineTuneWorkspaceStatus, Phase};
+use api::workspace::{FineTuneWorkspaceStatus, GpuSeconds, Phase};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use plan::{Observed, Plan};
+use prometheus::core::Collector as _;
+use prometheus::proto::{LabelPair, Metric};
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
 };
@@ -35,11 +37,13 @@ pub(crate) struct Runs {
     known: Arc<Mutex<HashMap<Key, Known>>>,
     ended: IntCounterVec,
     queue: Histogram,
+    provision: Histogram,
     pull: HistogramVec,
     preflight: HistogramVec,
     train: HistogramVec,
     push: Histogram,
     gpu_seconds: CounterVec,
+    node_gpu_seconds: IntCounterVec,
 }
 
 /// What is known of one workspace.
@@ -49,6 +53,8 @@ struct Known {
     counted: HashSet<(String, What)>,
     /// GPUs that are held, by pod: how many, and until when they have been counted.
     holds: HashMap<String, (f64, Timestamp)>,
+    /// What the status said of GPUs of nodes when they were counted last, and of which revision.
+    told: (Option<String>, GpuSeconds),
 }
 
 impl Runs {
@@ -77,9 +83,13 @@ impl Runs {
             ended.with_label_values(&["Failed", reason.as_str()]);
         }
         let gpus = "GPUs times the seconds for which pods held them";
-        let gpus = CounterVec::new(Opts::new("anneal_gpu_seconds_total", gpus), &["namespace"])?;
+        let gpus = CounterVec::new(Opts::new("anneal_gpu_seconds_total", gpus), &[NAMESPACE])?;
         registry.register(Box::new(gpus.clone()))?;
+        let of_nodes = Opts::new("anneal_node_gpu_seconds_total", OF_NODES);
+        let of_nodes = IntCounterVec::new(of_nodes, &[NAMESPACE, "what"])?;
+        registry.register(Box::new(of_nodes.clone()))?;
         let (queue, pull) = ("From a training Job's creation to its admission", PULL);
+        let provision = "From a training pod's creation to its assignment to a node";
         let preflight = "Run time of preflight containers";
         let train = "Run time of training containers: training, evaluation and push";
         let push = "Time that the push of an adapter took, as the trainer tells it";
@@ -87,11 +97,13 @@ impl Runs {
             known: Arc::default(),
             ended,
             queue: alone("anneal_queue_seconds", queue)?,
+            provision: alone("anneal_provisioning_seconds", provision)?,
             pull: histogram("anneal_pull_seconds", pull, "role", &ROLES)?,
             preflight: histogram("anneal_preflight_seconds", preflight, "outcome", &OUTCOMES)?,
             train: histogram("anneal_train_seconds", train, "outcome", &OUTCOMES)?,
             push: alone("anneal_push_seconds", push)?,
             gpu_seconds: gpus,
+            node_gpu_seconds: of_nodes,
         })
     }
 
@@ -104,8 +116,10 @@ impl Runs {
         let known = all.entry(key).or_default();
         if is_first {
             known.phase = workspace.status.as_ref().and_then(|status| status.phase);
+            known.told = workspace.status.as_ref().map(told).unwrap_or_default();
         }
         self.count_end(known, &plan.status);
+        self.count_nodes(known, &namespace, &plan.status);
         let of_jobs = seen.jobs.iter().filter_map(facts::of_job);
         let facts: Vec<Fact> = of_jobs.chain(seen.pods.iter().flat_map(facts::of_pod)).collect();
         for fact in facts.iter().filter(|fact| !is_first && !known.counted.contains(&fact.id())) {
@@ -130,12 +144,14 @@ impl Runs {
         let mut known = self.known();
         known.retain(|key, _| there.contains(key));
         let left: HashSet<&str> = there.iter().map(|(namespace, _)| namespace.as_str()).collect();
-        for family in prometheus::core::Collector::collect(&self.gpu_seconds) {
-            for metric in family.get_metric() {
-                for label in metric.get_label() {
-                    if !left.contains(label.value()) {
-                        let _ = self.gpu_seconds.remove_label_values(&[label.value()]);
-                    }
+        let families = [self.gpu_seconds.collect(), self.node_gpu_seconds.collect()];
+        for family in families.into_iter().flatten() {
+            let labels = family.get_metric().iter().flat_map(Metric::get_label);
+            let namespaces = labels.filter(|label| label.name() == NAMESPACE);
+            for gone in namespaces.map(LabelPair::value).filter(|name| !left.contains(name)) {
+                let _ = self.gpu_seconds.remove_label_values(&[gone]);
+                for what in OF_WHAT {
+                    let _ = self.node_gpu_seconds.remove_label_values(&[gone, what]);
                 }
             }
         }
@@ -163,9 +179,26 @@ impl Runs {
         known.phase = status.phase;
     }
 
+    /// The status's sums of what is over, as far as they have grown.
+    fn count_nodes(&self, known: &mut Known, namespace: &str, status: &FineTuneWorkspaceStatus) {
+        let now = told(status);
+        let before =
+            if known.told.0 == now.0 { known.told.1.clone() } else { GpuSeconds::default() };
+        let grown = [
+            now.1.asked.saturating_sub(before.asked),
+            now.1.held.saturating_sub(before.held),
+            now.1.used.saturating_sub(before.used),
+        ];
+        for (what, seconds) in OF_WHAT.into_iter().zip(grown).filter(|(_, seconds)| *seconds > 0) {
+            self.node_gpu_seconds.with_label_values(&[namespace, what]).inc_by(seconds);
+        }
+        known.told = now;
+    }
+
     fn observe(&self, fact: &Fact) {
         let histogram = match fact.what {
             What::Queue => self.queue.clone(),
+            What::Provision => self.provision.clone(),
             What::Pull(role) => self.pull.with_label_values(&[role]),
             What::Preflight(outcome) => self.preflight.with_label_values(&[outcome]),
             What::Train(outcome) => self.train.with_label_values(&[outcome]),
@@ -211,6 +244,18 @@ impl Runs {
 
 const PULL: &str =
     "From a pod's assignment to a node to its container's start: most of it pulls of images";
+
+const NAMESPACE: &str = "namespace";
+const OF_NODES: &str = "GPUs times seconds of runs that asked for nodes: `asked` by a pod, `held` by a node, `used` by \
+                        a container; counted when each is over";
+const OF_WHAT: [&str; 3] = ["asked", "held", "used"];
+
+/// The revision, and the GPU-seconds of its nodes.
+fn told(status: &FineTuneWorkspaceStatus) -> (Option<String>, GpuSeconds) {
+    let capacity = status.capacity.as_ref();
+    let seconds = capacity.map(|capacity| capacity.gpu_seconds.clone()).unwrap_or_default();
+    (status.revision.clone(), seconds)
+}
 
 fn key(workspace: &FineTuneWorkspace) -> Option<Key> {
     Some((workspace.metadata.namespace.clone()?, workspace.metadata.name.clone()?))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::left_out::left_out;
 use crate::python::{cache_dir, succeed};
@@ -56,4 +56,14 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let folder = cache_dir()?.join("bin");
     succeed(Command::new(script).arg(&folder).arg(name))?;
     Ok(folder.join(name))
+}
+
+/// The folder of a Go module that one of our modules needs, with what it ships beside its code.
+pub fn module(ours: &str, path: &str) -> Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cluster/tools").join(ours);
+    let mut go = Command::new("go");
+    go.args(["mod", "download", "-json", path]).env("GOFLAGS", "-mod=readonly");
+    let found = succeed(go.current_dir(folder))?;
+    let found: serde_json::Value = serde_json::from_str(&found).context("no JSON of go's")?;
+    Ok(PathBuf::from(found["Dir"].as_str().context("go names no folder")?))
 }

@@ -7,6 +7,7 @@ mod support;
 
 mod chart;
 mod ends;
+mod gpus;
 mod images;
 mod limits;
 mod memory;

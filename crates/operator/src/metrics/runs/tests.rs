@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use api::FineTuneWorkspace;
+use api::workspace::{CapacityStatus, GpuSeconds};
 use k8s_openapi::jiff::Timestamp;
 use plan::{Observed, Plan, plan};
 use prometheus::{Encoder as _, Registry, TextEncoder};
@@ -170,4 +171,38 @@ fn ends_are_counted_with_their_reason() {
     workspace.status = Some(decided.status.clone());
     runs.saw(&workspace, &seen, &decided);
     has(&registry, &["anneal_runs_total{phase=\"Failed\",reason=\"InvalidData\"} 0"]);
+}
+
+/// GPU-seconds of nodes are those of the status, counted once and as far as this process saw them grow.
+#[test]
+fn gpu_seconds_of_nodes_are_counted_once() {
+    let registry = Registry::new();
+    let runs = Runs::new(&registry).unwrap();
+    let (mut workspace, seen) = (workspace(), seen(START, &running()));
+    let mut decided = plan(&workspace, &seen);
+    let mut told = |workspace: &FineTuneWorkspace, asked: u64, revision: &str| {
+        decided.status.revision = Some(revision.to_owned());
+        let gpu_seconds = GpuSeconds { asked, held: 2 * asked, used: 0 };
+        decided.status.capacity = Some(CapacityStatus { gpu_seconds, ..CapacityStatus::default() });
+        runs.saw(workspace, &seen, &decided);
+        decided.status.clone()
+    };
+    // What the status told before this process began was another's to count.
+    workspace.status = Some(told(&workspace, 0, "a"));
+    let has_counted = |asked: u64| {
+        let name = "anneal_node_gpu_seconds_total";
+        let line = |what: &str, value: u64| {
+            format!("{name}{{namespace=\"team\",what=\"{what}\"}} {value}")
+        };
+        has(&registry, &[&line("asked", asked), &line("held", 2 * asked)]);
+    };
+    told(&workspace, 10, "a");
+    told(&workspace, 10, "a");
+    has_counted(10);
+    told(&workspace, 15, "a");
+    // The next revision begins anew.
+    told(&workspace, 4, "b");
+    has_counted(19);
+    runs.keep([].iter());
+    assert!(!text(&registry).contains("namespace=\"team\""), "{}", text(&registry));
 }
