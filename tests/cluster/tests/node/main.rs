@@ -7,7 +7,6 @@ mod support;
 
 mod chart;
 mod ends;
-mod gpus;
 mod images;
 mod limits;
 mod memory;
