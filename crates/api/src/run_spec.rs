@@ -237,7 +237,7 @@ pub enum Quantization {
     /// As the checkpoint has them: in `precision`, unless it is quantized itself.
     #[default]
     None,
-    /// In 4 bits, with double quantization (QLoRA, Dettmers et al. 2023).
+    /// In 4 bits, with double quantization (`QLoRA`, Dettmers et al. 2023).
     #[serde(rename = "NF4")]
     Nf4,
     /// In 8 bits, with a factor for each row.

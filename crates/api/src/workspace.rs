@@ -83,7 +83,7 @@ pub struct FineTuneWorkspaceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterSpec>,
 
-    /// How the frozen matrices of linear layers are held in memory: `NF4` (QLoRA: a quarter of bf16), `Int8`
+    /// How the frozen matrices of linear layers are held in memory: `NF4` (`QLoRA`: a quarter of bf16), `Int8`
     /// (half of bf16), or `None`, which is `hyperparameters.precision` and the default. Arithmetic is in
     /// `hyperparameters.precision` in any case. A base model that bitsandbytes has quantized stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -139,12 +139,12 @@ fn round_factors(factors: &Tensor) -> (Tensor, Tensor) {
     for block in values.chunks(OUTER as usize) {
         let largest = block.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let factor = if largest == 0.0 { 0.0 } else { 1.0 / largest };
-        quants.extend(block.iter().map(|value| match largest {
-            0.0 => 0,
-            _ => {
-                let value = (value * factor).clamp(-1.0, 1.0);
-                places[((value + 1.0) * 0.5).mul_add((PLACES - 1) as f32, 0.5) as usize]
+        quants.extend(block.iter().map(|value| {
+            if largest == 0.0 {
+                return 0;
             }
+            let value = (value * factor).clamp(-1.0, 1.0);
+            places[((value + 1.0) * 0.5).mul_add((PLACES - 1) as f32, 0.5) as usize]
         }));
         scales.push(largest);
     }

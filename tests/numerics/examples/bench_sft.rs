@@ -4,7 +4,8 @@
 //! ```text
 //! bench_sft --model FOLDER --rows FILE.jsonl --out FOLDER [--steps 4 --warm-steps 1 --batch-size 4
 //!           --rank 16 --alpha 32 --learning-rate 2e-4 --precision fp32|bf16 --threads 2
-//!           --max-length 512 --micro-batch-tokens 2048 --checkpointing true]
+//!           --max-length 512 --micro-batch-tokens 2048 --checkpointing true
+//!           --quantization none|nf4|int8]
 //! bench_sft --rows FILE.jsonl --write-order FILE.json
 //! bench_sft --model FOLDER --rows FILE.jsonl --out FOLDER --write-start true
 //! ```
@@ -210,6 +211,12 @@ fn training(given: &HashMap<String, String>) -> Result<Training> {
         "bf16" => Precision::Bf16,
         other => bail!("--precision {other} is neither fp32 nor bf16"),
     };
+    let quantization = match text(given, "quantization", Some("none"))?.as_str() {
+        "none" => Quantization::None,
+        "nf4" => Quantization::Nf4,
+        "int8" => Quantization::Int8,
+        other => bail!("--quantization {other} is none of none, nf4 and int8"),
+    };
     Ok(Training {
         steps: number(given, "steps", 4.0)? as u64,
         epochs: 1.0,
@@ -224,7 +231,7 @@ fn training(given: &HashMap<String, String>) -> Result<Training> {
         adam_epsilon: 1e-8,
         max_grad_norm: 1.0,
         precision,
-        quantization: Quantization::None,
+        quantization,
         activation_checkpointing: given.get("checkpointing").is_some_and(|on| on == "true"),
         seed: SEED,
     })

@@ -19,6 +19,10 @@ const FP4: &str = ".quant_state.bitsandbytes__fp4";
 
 /// Where the parts of a rounded matrix lie.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each matrix, and it stays in its map"
+)]
 pub(super) enum Rounded {
     Nf4 {
         size: [i64; 2],

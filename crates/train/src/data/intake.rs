@@ -73,8 +73,10 @@ pub(super) struct Intake<'a, 'b> {
     pub(super) index: u32,
     pub(super) facts: &'a mut DataFacts,
     pub(super) faults: &'a mut Faults,
-    /// Where each content was first seen: half of its hash is plenty.
-    pub(super) seen: &'a mut HashMap<[u8; 16], (u32, String, u64)>,
+    /// Names of all files.
+    pub(super) names: &'a [String],
+    /// File and line where each content was first seen: half of its hash is plenty.
+    pub(super) seen: &'a mut HashMap<[u8; 16], (u32, u64)>,
 }
 
 impl Intake<'_, '_> {
@@ -105,13 +107,14 @@ impl Intake<'_, '_> {
     /// Whether the content was seen before; deals with the copy if so.
     fn is_copy(&mut self, line: u64, hash: ContentHash) -> bool {
         let key = std::array::from_fn(|index| hash[index]);
-        let Some((_, name, first)) = self.seen.get(&key) else {
-            self.seen.insert(key, (self.index, self.file.name.clone(), line));
+        let Some((file, first)) = self.seen.get(&key) else {
+            self.seen.insert(key, (self.index, line));
             return false;
         };
         if self.reader.duplicates == Duplicates::Drop {
             self.facts.dropped += 1;
         } else {
+            let name = &self.names[*file as usize];
             let message = format!("the record is a copy of {name}:{first}");
             let hint = "remove it, or set spec.data.duplicates to Drop or Keep".to_owned();
             self.faults.add(self.fault(Some(line), message, Some(hint)));

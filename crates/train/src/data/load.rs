@@ -58,7 +58,7 @@ pub(super) fn load(
             facts.format = Some(format);
             let reader = reader(data, tokenizer, seed, wanted, format, &mut settings);
             if let Some(reader) = reader {
-                read_groups(&reader, &mut groups, &mut facts, &mut meter, take);
+                read_groups(&reader, &mut groups, &files, &mut facts, &mut meter, take);
                 if facts.train.examples == 0 && groups[0].faults.is_empty() {
                     settings.add(nothing_to_train_on(&facts));
                 }
@@ -154,6 +154,7 @@ fn first_records(files: &[DataFile]) -> Vec<Fields> {
 fn read_groups(
     reader: &Reader<'_>,
     groups: &mut [Group],
+    names: &[String],
     facts: &mut DataFacts,
     meter: &mut Meter<'_>,
     take: &mut Take<'_>,
@@ -165,7 +166,8 @@ fn read_groups(
         first_index -= group.files.len() as u32;
         for (index, file) in (first_index..).zip(&group.files) {
             let faults = &mut group.faults;
-            let mut intake = Intake { reader, file, index, facts, faults, seen: &mut seen };
+            let seen = &mut seen;
+            let mut intake = Intake { reader, file, index, facts, faults, names, seen };
             intake.read(group.split, meter, &mut |split, example| {
                 tallies.of(split).add(&example);
                 take(split, example);

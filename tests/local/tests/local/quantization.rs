@@ -1,4 +1,4 @@
-//! QLoRA: a base model in 4 or 8 bits is trained on, goes on after a kill, and answers with what it learned.
+//! `QLoRA`: a base model in 4 or 8 bits is trained on, goes on after a kill, and answers with what it learned.
 
 use serde_json::Value;
 use tests_local::{Project, WORKSPACE, events, of_kind};

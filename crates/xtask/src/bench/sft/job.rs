@@ -21,8 +21,11 @@ const EXAMPLES: usize = 20;
 /// Runs both sides `rounds` times, in turns.
 pub(super) fn compare(rounds: usize) -> Result<Comparison> {
     let python = shell::stage("the peer's Python packages (4.5 GB)", peer::python)?;
-    let what = ["build", "--release", "--package", "cli"];
-    shell::stage("Anneal", || shell::run(shell::cargo().args(what)))?;
+    // With the other workloads' package, so that dependencies keep the features that they are built with.
+    let what = ["build", "--release", "--bin", "anneal", "--package", "cli"];
+    shell::stage("Anneal", || {
+        shell::run(shell::cargo().args(what).args(["--package", "tests-numerics"]))
+    })?;
     let model = converted(&python)?;
     let folder = shell::cache()?.join("bench").join("job");
     std::fs::create_dir_all(&folder).context("cannot make the job's folder")?;
