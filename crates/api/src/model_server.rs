@@ -5,7 +5,6 @@
 //! types and code in [`faults`], which says the same with a field's name.
 
 #![expect(unreachable_pub, reason = "KubeSchema derives a copy of each struct that nobody sees")]
-#![expect(clippy::duplicated_attributes, reason = "every column of kubectl has a type")]
 
 mod rules;
 mod status;

@@ -115,6 +115,7 @@ pub(crate) fn controller(
 }
 
 /// The server that an object was made for.
+#[expect(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 fn owner<K: Resource>(object: K) -> Option<ObjectRef<WatchedServer>> {
     let name = object.labels().get(names::SERVER)?;
     Some(ObjectRef::new(name).within(&object.namespace()?))
