@@ -14,34 +14,33 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub(super) struct Client {
     ends: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Result<u32>>>,
+    thread: JoinHandle<Result<usize>>,
 }
 
 impl Client {
+    /// One answer after the other, from each replica in turn: the machine has other things to do as well.
     pub(super) fn start(pods: &[String]) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
-        let thread = |pod: &String| {
-            let (pod, ends) = (pod.clone(), Arc::clone(&ends));
-            std::thread::spawn(move || {
-                let mut answers = 0;
-                while !ends.load(Ordering::Acquire) {
-                    stream(&pod).with_context(|| format!("answer {answers} of {pod}"))?;
-                    answers += 1;
+        let (pods, told) = (pods.to_vec(), Arc::clone(&ends));
+        let thread = std::thread::spawn(move || {
+            let mut answers = 0;
+            for pod in pods.iter().cycle() {
+                if told.load(Ordering::Acquire) {
+                    break;
                 }
-                Ok(answers)
-            })
-        };
-        let threads = pods.iter().map(thread).collect();
-        Self { ends, threads }
+                stream(pod).with_context(|| format!("answer {answers}, by {pod}"))?;
+                answers += 1;
+            }
+            Ok(answers)
+        });
+        Self { ends, thread }
     }
 
-    /// Every answer was whole, and there were some.
+    /// Every answer was whole, and there were some of each replica.
     pub(super) fn finish(self) -> Result<()> {
         self.ends.store(true, Ordering::Release);
-        for thread in self.threads {
-            let answers = thread.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-            ensure!(answers > 0, "no answer came");
-        }
+        let answers = self.thread.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
+        ensure!(answers > 1, "no answer came");
         Ok(())
     }
 }
