@@ -86,7 +86,7 @@ mod tests {
         assert!(has("Own"), "it was read again without a change");
         write("{", 2000);
         assert!(has("Own"), "a broken file took away what was known");
-        write(&OWN.replace("Own", "Other"), 3000);
+        write(&OWN.replacen("Own", "Other", 1), 3000);
         assert!(has("Other") && !has("Own"));
     }
 }

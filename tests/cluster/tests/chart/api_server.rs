@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Api;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_yaml::Value;
 use testkit::cluster::tools::needs_control_plane;
 use testkit::cluster::{ControlPlane, User};
@@ -177,7 +177,9 @@ async fn helm_installs_upgrades_and_removes() {
     assert_eq!(left + &kubectl(&cluster), "");
     let after = kubectl(&["get", "ftw", "reviews", "-o", "jsonpath={.metadata.uid}"]);
     assert_eq!(before, after, "the workspace is another");
-    assert_eq!(definitions.list(&ListParams::default()).await.unwrap().items.len(), 1);
+    let kept = definitions.list(&ListParams::default()).await.unwrap().items;
+    let kept: Vec<String> = kept.iter().map(|definition| definition.name_any()).collect();
+    assert_eq!(kept, ["finetuneworkspaces.anneal.dev", "modelservers.anneal.dev"]);
 }
 
 /// People's roles go into the cluster's own, and give what they say.
