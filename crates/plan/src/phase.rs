@@ -121,6 +121,7 @@ fn preflight_phase(
             waiting(job, seen, observed, |trouble| Phase::Preflight { trouble })
         }
         JobState::Complete => Phase::Queued,
+        JobState::Failed(_) if seen.is_behind(job) => Phase::Preflight { trouble: None },
         JobState::Failed(condition) => {
             Phase::Failed { end: end::job_end(&workspace.limits, seen, job, condition) }
         }
@@ -135,6 +136,7 @@ fn training_phase(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &
         }
         JobState::Active => active(workspace, job, seen, observed),
         JobState::Complete => published(job, seen, observed),
+        JobState::Failed(_) if seen.is_behind(job) => Phase::Training,
         JobState::Failed(condition) => {
             let end = end::job_end(&workspace.limits, seen, job, condition);
             if end.again != Again::No && names::number(job) < workspace.limits.retries {

@@ -76,6 +76,15 @@ impl<'a> Seen<'a> {
         self.trainings.last().copied().or(self.preflight)
     }
 
+    /// Whether what is known of a failed Job's pods is older than what is known of the Job: it fails once its
+    /// pods have ended, and none has. Their caches are filled by watches that know nothing of each other.
+    pub(crate) fn is_behind(&self, job: &Job) -> bool {
+        let pods = self.pods(job);
+        let runs =
+            |pod: &&Pod| !matches!(phase(pod), "Succeeded" | "Failed") && terminated(pod).is_none();
+        !pods.is_empty() && pods.iter().all(runs)
+    }
+
     /// The pod that runs or is about to.
     pub(crate) fn live_pod(&self, job: &Job) -> Option<&'a Pod> {
         let pods = self.pods(job);

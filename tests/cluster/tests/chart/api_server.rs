@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use serde_yaml::Value;
 use testkit::cluster::tools::needs_control_plane;
 use testkit::cluster::{ControlPlane, User};
@@ -178,7 +178,7 @@ async fn helm_installs_upgrades_and_removes() {
     let after = kubectl(&["get", "ftw", "reviews", "-o", "jsonpath={.metadata.uid}"]);
     assert_eq!(before, after, "the workspace is another");
     let kept = definitions.list(&ListParams::default()).await.unwrap().items;
-    let kept: Vec<String> = kept.iter().map(|definition| definition.name_any()).collect();
+    let kept: Vec<String> = kept.iter().map(ResourceExt::name_any).collect();
     assert_eq!(kept, ["finetuneworkspaces.anneal.dev", "modelservers.anneal.dev"]);
 }
 
