@@ -53,6 +53,7 @@ async fn success_gives_the_node_back() {
 
     let pod = run.runs().await;
     run.reached(Phase::Training).await;
+    // The work itself: GPU-seconds held are measured against these.
     tokio::time::sleep(TRAINING).await;
     let report = Termination { adapter: Some(adapter), ..Termination::default() };
     run.end(&pod, Ending::well(report)).await;
