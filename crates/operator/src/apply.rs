@@ -17,6 +17,7 @@ use kube::api::{
 use kube::core::ApiResource;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Resource, ResourceExt as _};
+use plan::render::{is_lean, whole};
 use plan::{ClusterFacts, Happening, Object, Plan, Pool, Removal, names};
 use serde_json::json;
 use tracing::{info, warn};
@@ -96,7 +97,7 @@ pub(crate) async fn apply(
     for object in apply {
         let is_put = match object {
             Object::ConfigMap(map) => put(ctx, subject, &put_back, &**map).await?,
-            Object::Job(job) => put(ctx, subject, &put_back, &**job).await?,
+            Object::Job(job) => put_job(ctx, subject, &put_back, job).await?,
             Object::Pool(pool) => put_pool(ctx, subject, &put_back, pool).await?,
         };
         if !is_put {
@@ -133,6 +134,24 @@ where
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &subject.namespace);
     let what = (<K as k8s_openapi::Resource>::KIND, object.name_any());
     put_at(ctx, (subject, put_back), &api, what, object).await
+}
+
+/// Applies a Job. Of one that is there the cache does not hold all that has to be said again.
+async fn put_job(
+    ctx: &Ctx,
+    subject: &Subject,
+    put_back: PutBack<'_>,
+    job: &Job,
+) -> Result<bool, ApplyError> {
+    if !is_lean(job) {
+        return put(ctx, subject, put_back, job).await;
+    }
+    let name = job.name_any();
+    let api: Api<Job> = Api::namespaced(ctx.client.clone(), &subject.namespace);
+    let found = api.get_opt(&name).await.map_err(|source| failed("read", "Job", &name, source))?;
+    // Gone meanwhile: the watch will say so.
+    let Some(found) = found else { return Ok(false) };
+    put(ctx, subject, put_back, &whole(job.clone(), &found)).await
 }
 
 /// Applies what nodes are made with.
@@ -202,7 +221,7 @@ pub(crate) async fn put_status(
         // Deleted meanwhile: there is nobody to tell.
         Err(kube::Error::Api(error)) if error.code == 404 => return Ok(true),
         Err(source) => return Err(failed("write the status of", kind, name, source)),
-        Ok(_) => {}
+        Ok(written) => ctx.written.note(&written.metadata),
     }
     if let Some(what) = contested {
         tell_of_putting_back(ctx, subject, put_back, &what).await;

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::obstacle::Obstacles;
 use crate::pools::Served;
 use crate::products::Products;
+use crate::written::Written;
 
 /// Name of the field manager, the controller and the events' reporter.
 pub(crate) const MANAGER: &str = "anneal-operator";
@@ -24,6 +25,7 @@ pub(crate) struct Ctx {
     /// Who tells events: this process.
     pub(crate) identity: String,
     pub(crate) obstacles: Obstacles,
+    pub(crate) written: Written,
     pub(crate) metrics: Metrics,
     pub(crate) children: Children,
     pub(crate) served: Served,

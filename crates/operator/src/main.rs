@@ -20,6 +20,7 @@ mod server;
 mod telemetry;
 mod watch;
 mod workspace;
+mod written;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -27,6 +27,8 @@ use crate::pools;
 /// Why something could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObserveError {
+    #[error("cannot read the events of `{name}`: {source}")]
+    Events { name: String, source: Box<kube::Error> },
     #[error("cannot look at what nodes are made with: {source}")]
     Nodes { source: Box<kube::Error> },
     #[error("cannot read the object `{name}`: {source}")]
@@ -83,12 +85,12 @@ pub(crate) async fn observe(
         observed.gpu_nodes = pools::gpu_nodes(&ctx.client).await.ok();
     }
     if let Some(job) = refused {
-        observed.refusal = refusal(ctx, &namespace, &job).await;
+        observed.refusal = refusal(ctx, &namespace, &job).await?;
     }
-    if let Some(pod) = killed
-        && let Some(word) = killing(ctx, &namespace, &pod).await
-    {
-        observed.killings.insert(pod, word);
+    for pod in killed {
+        if let Some(word) = killing(ctx, &namespace, &pod).await? {
+            observed.killings.insert(pod, word);
+        }
     }
     if let Some(address) = trainer {
         observed.trainer = trainer_status(ctx, &address).await;
@@ -202,16 +204,16 @@ async fn secret_state(
 }
 
 /// The Job controller's last word on pods that it cannot make, such as that of a quota.
-async fn refusal(ctx: &Ctx, namespace: &str, job: &str) -> Option<String> {
-    last_word(&events(ctx, namespace, "Job", job).await, "FailedCreate")
+async fn refusal(ctx: &Ctx, namespace: &str, job: &str) -> Result<Option<String>, ObserveError> {
+    Ok(last_word(&events(ctx, namespace, "Job", job).await?, "FailedCreate"))
 }
 
 /// Why the kubelet killed a pod, where it did: what its probe told last.
-async fn killing(ctx: &Ctx, namespace: &str, pod: &str) -> Option<String> {
-    let events = events(ctx, namespace, "Pod", pod).await;
+async fn killing(ctx: &Ctx, namespace: &str, pod: &str) -> Result<Option<String>, ObserveError> {
+    let events = events(ctx, namespace, "Pod", pod).await?;
     // Without this, somebody else did it.
-    last_word(&events, "Killing")?;
-    last_word(&events, "Unhealthy")
+    let was_killed = last_word(&events, "Killing").is_some();
+    Ok(last_word(&events, "Unhealthy").filter(|_| was_killed))
 }
 
 fn last_word(events: &[Event], reason: &str) -> Option<String> {
@@ -219,12 +221,22 @@ fn last_word(events: &[Event], reason: &str) -> Option<String> {
     told.max_by_key(|event| event.last_timestamp.clone())?.message.clone()
 }
 
-/// The events about an object; none where the API server does not tell them.
-async fn events(ctx: &Ctx, namespace: &str, kind: &str, name: &str) -> Vec<Event> {
+/// The events about an object; none where the operator may not see them.
+async fn events(
+    ctx: &Ctx,
+    namespace: &str,
+    kind: &str,
+    name: &str,
+) -> Result<Vec<Event>, ObserveError> {
     let events: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
     let about = format!("involvedObject.kind={kind},involvedObject.name={name}");
-    let list = events.list(&ListParams::default().fields(&about)).await;
-    list.map(|list| list.items).unwrap_or_default()
+    match events.list(&ListParams::default().fields(&about)).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(error)) if error.code == 403 => Ok(Vec::new()),
+        Err(source) => {
+            Err(ObserveError::Events { name: name.to_owned(), source: Box::new(source) })
+        }
+    }
 }
 
 /// The trainer's word; without one the plan does without it.

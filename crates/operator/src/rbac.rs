@@ -20,7 +20,7 @@ pub(crate) fn workspace_rules() -> Vec<PolicyRule> {
         rule(group, "modelservers", &["get", "list", "watch"]),
         rule(group, "modelservers/status", &["patch"]),
         rule(group, "modelservers/finalizers", &["update"]),
-        rule("batch", "jobs", &["list", "watch", "create", "patch", "delete"]),
+        rule("batch", "jobs", &["get", "list", "watch", "create", "patch", "delete"]),
         rule("", "pods", &["list", "watch"]),
         rule("", "configmaps", &["get", "list", "watch", "create", "patch", "delete"]),
         // For servers. To get: an object of somebody else's with the same name is left alone.

@@ -16,6 +16,7 @@ use kube::runtime::reflector::Store;
 use plan::Next;
 use tracing::{Instrument as _, info_span, warn};
 
+use crate::apply::SOON;
 use crate::context::Ctx;
 use crate::workspace::{Error, RETRY, Watched};
 use watch::Children;
@@ -62,6 +63,9 @@ async fn one(server: ModelServer, ctx: &ServerCtx) -> Result<Next, Error> {
     if server.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it.
         return Ok(Next::OnChange);
+    }
+    if ctx.shared.written.is_newer_than(&server.metadata) {
+        return Ok(Next::After(SOON));
     }
     let seen = observe::observe(ctx, &server).await;
     let plan = plan::plan_server(&server, &seen);

@@ -33,6 +33,7 @@ use crate::pools::Served;
 use crate::products::Products;
 use crate::server::{self, ServerCtx, WatchedServer};
 use crate::workspace::{Watched, on_error, reconcile};
+use crate::written::Written;
 
 /// Runs until a signal, or until the lease is lost.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -54,14 +55,14 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
 
     let (again, all_again) = mpsc::unbounded();
     let of = names::WORKSPACE;
-    let (jobs, job_changes) = watched::<Job>(&client, &options, of, kept::without_managers, &again);
+    let (jobs, job_changes) = watched::<Job>(&client, &options, of, kept::of_job, &again);
     let (pods, pod_changes) = watched::<Pod>(&client, &options, of, kept::of_pod, &again);
     let (config_maps, map_changes) =
         watched::<ConfigMap>(&client, &options, of, kept::without_managers, &again);
     let (tell_servers, changed_workspaces) = mpsc::unbounded();
     let servers = server::watch::controller(&client, &options, servers, changed_workspaces);
     let watch = watcher(all, watcher::Config::default().page_size(kept::PAGE));
-    let changes = changes(watch, kept::without_managers, writer, again);
+    let changes = changes(watch, kept::of_resource, writer, again);
     let queue = metrics.queue.clone();
     let changes = changes.inspect_ok(move |changed| {
         queue.added(ObjectRef::from_obj(changed));
@@ -84,6 +85,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let ctx = Ctx {
         identity,
         obstacles: Obstacles::default(),
+        written: Written::default(),
         http: reqwest::Client::builder().no_proxy().build().context("cannot set up http")?,
         settings: settings(&options),
         metrics: metrics.clone(),

@@ -13,7 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 use plan::Next;
 use tracing::{Instrument as _, Span, info_span, warn};
 
-use crate::apply::{self, ApplyError};
+use crate::apply::{self, ApplyError, SOON};
 use crate::context::Ctx;
 use crate::observe::{self, ObserveError};
 
@@ -64,6 +64,9 @@ async fn one(workspace: FineTuneWorkspace, ctx: Arc<Ctx>) -> Result<Next, Error>
     if workspace.metadata.deletion_timestamp.is_some() && !is_held {
         // What it owns goes with it.
         return Ok(Next::OnChange);
+    }
+    if ctx.written.is_newer_than(&workspace.metadata) {
+        return Ok(Next::After(SOON));
     }
     let seen = observe::observe(&ctx, &workspace).await?;
     let plan = plan::plan(&workspace, &seen);

@@ -56,7 +56,7 @@ pub(crate) fn attempts(
 }
 
 /// Whether the outcome is more than a pod's phase.
-fn has_ended(attempt: &Attempt) -> bool {
+pub(crate) fn has_ended(attempt: &Attempt) -> bool {
     !matches!(attempt.outcome.as_str(), "Pending" | "Running" | "Unknown" | "")
 }
 

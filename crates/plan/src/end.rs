@@ -76,8 +76,7 @@ pub(crate) fn is_killed(pod: &Pod) -> bool {
 /// Why a pod ended, from its termination message and exit code, and from the kubelet's word where it killed
 /// the trainer.
 pub(crate) fn pod_end(pod: &Pod, seen: &Seen<'_>) -> End {
-    let killing = seen.killing(pod).filter(|_| is_killed(pod));
-    if killing.is_some_and(|word| word.contains("Liveness probe failed")) {
+    if is_killed(pod) && seen.was_silent(pod) {
         return stall::silent();
     }
     let Some(terminated) = seen::terminated(pod) else {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use api::workspace::AdapterStatus;
 use api::{FineTuneWorkspace, valid, validate};
 
+use crate::attempts;
 use crate::end;
 use crate::names::Run;
 use crate::nodes;
@@ -24,8 +25,8 @@ pub struct Questions {
     pub trainer: Option<String>,
     /// A Job that runs and has had no pod for a while: its warnings tell why.
     pub refused: Option<String>,
-    /// A pod whose trainer was killed: its events tell why.
-    pub killed: Option<String>,
+    /// Pods whose trainer was killed, and of which the status does not say yet why: their events tell.
+    pub killed: BTreeSet<String>,
     /// Nodes that the run used and may still hold.
     pub nodes: BTreeSet<String>,
     /// Whether any node of the cluster could take the pod.
@@ -37,7 +38,11 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
     let Ok(workspace) = validate(raw) else { return Questions::default() };
     let run = Run::new(raw);
     let seen = Seen::new(&run, first);
-    let mut questions = Questions { nodes: uses::nodes(&run, &seen), ..Questions::default() };
+    let mut questions = Questions {
+        nodes: uses::nodes(&run, &seen),
+        killed: killed(&run, &seen),
+        ..Questions::default()
+    };
     if seen.trainings.is_empty() {
         questions.secrets = secrets(&workspace.secrets);
     }
@@ -58,13 +63,28 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
             let adapter = report(job, &seen).and_then(|report| report.adapter);
             questions.adapter = adapter.map(|adapter| (adapter, workspace.secrets.push.clone()));
         }
-        (JobState::Failed(_), _) => {
-            let killed = seen.pods(job).pop().filter(|pod| end::is_killed(pod));
-            questions.killed = killed.and_then(|pod| pod.metadata.name.clone());
-        }
-        (JobState::Suspended, _) => {}
+        (JobState::Suspended | JobState::Failed(_), _) => {}
     }
     questions
+}
+
+/// A pass that was cut off may have made the next Job, and not have told how the last attempt ended: pods of
+/// every Job are asked about. Of the last one it is asked again, since it decides how the run goes on.
+fn killed(run: &Run<'_>, seen: &Seen<'_>) -> BTreeSet<String> {
+    let is_told = |name: &str| {
+        let mut attempts = run.raw.status.iter().flat_map(|status| &status.attempts);
+        attempts.any(|attempt| attempt.pod == name && attempts::has_ended(attempt))
+    };
+    let mut killed = BTreeSet::new();
+    for job in &seen.trainings {
+        let is_last = seen.last_job().is_some_and(|last| last.metadata.uid == job.metadata.uid);
+        let decides = is_last && matches!(seen::state(job), JobState::Failed(_));
+        let pods = seen.pods(job).into_iter().filter(|pod| end::is_killed(pod));
+        let names =
+            pods.filter(|pod| !seen.was_silent(pod)).filter_map(|pod| pod.metadata.name.clone());
+        killed.extend(names.filter(|name| decides || !is_told(name)));
+    }
+    killed
 }
 
 fn secrets(named: &valid::Secrets) -> Vec<(String, SecretKind)> {

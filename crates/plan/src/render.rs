@@ -12,6 +12,7 @@ mod pool;
 mod volumes;
 
 pub(crate) use hub::token as hub_token;
+pub use job::{is_lean, lean, whole};
 pub use pod::PORT;
 pub use pool::Pool;
 pub use pool::kind;

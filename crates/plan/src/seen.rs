@@ -1,7 +1,9 @@
 //! The observed objects of one revision, put in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use api::FineTuneWorkspace;
+use api::condition::Reason;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 
@@ -17,6 +19,8 @@ pub(crate) struct Seen<'a> {
     pods: Vec<&'a Pod>,
     /// Why the kubelet killed some of them.
     killings: &'a BTreeMap<String, String>,
+    /// What the status remembers of those whose trainer showed no sign of work.
+    stalled: BTreeSet<&'a str>,
 }
 
 /// How a Job stands.
@@ -29,7 +33,7 @@ pub(crate) enum JobState<'a> {
 }
 
 impl<'a> Seen<'a> {
-    pub(crate) fn new(run: &Run<'_>, observed: &'a Observed) -> Self {
+    pub(crate) fn new(run: &Run<'a>, observed: &'a Observed) -> Self {
         let of_run = |role: Role| {
             observed.jobs.iter().filter(move |job| {
                 label(&job.metadata, names::REVISION) == Some(&run.revision)
@@ -44,6 +48,7 @@ impl<'a> Seen<'a> {
             trainings,
             pods: observed.pods.iter().collect(),
             killings: &observed.killings,
+            stalled: stalled(run.raw),
         }
     }
 
@@ -66,9 +71,13 @@ impl<'a> Seen<'a> {
         self.trainings.last().map(|job| (names::number(job), *job))
     }
 
-    /// Why the kubelet killed a pod, in its words.
-    pub(crate) fn killing(&self, pod: &Pod) -> Option<&'a str> {
-        self.killings.get(pod.metadata.name.as_ref()?).map(String::as_str)
+    /// Whether the kubelet killed a pod since its trainer did not answer. The events that tell so are gone after
+    /// a while; what the status said then stays true.
+    pub(crate) fn was_silent(&self, pod: &Pod) -> bool {
+        let Some(name) = pod.metadata.name.as_deref() else { return false };
+        let told = self.killings.get(name);
+        self.stalled.contains(name)
+            || told.is_some_and(|word| word.contains("Liveness probe failed"))
     }
 
     /// The Job that was made last.
@@ -90,6 +99,12 @@ impl<'a> Seen<'a> {
         let pods = self.pods(job);
         pods.into_iter().rev().find(|pod| !matches!(phase(pod), "Succeeded" | "Failed"))
     }
+}
+
+fn stalled(raw: &FineTuneWorkspace) -> BTreeSet<&str> {
+    let attempts = raw.status.iter().flat_map(|status| &status.attempts);
+    let stalled = attempts.filter(|one| one.outcome == Reason::TrainerStalled.as_str());
+    stalled.map(|attempt| attempt.pod.as_str()).collect()
 }
 
 /// How a Job stands, from its conditions.

@@ -70,7 +70,7 @@ pub(crate) fn controller(
     let (servers, writer) = reflector::store();
     let (again, all_again) = mpsc::unbounded();
     let watch = watcher(all, watcher::Config::default().page_size(kept::PAGE));
-    let own = changes(watch, kept::without_managers, writer, again.clone());
+    let own = changes(watch, kept::of_resource, writer, again.clone());
     let of = names::SERVER;
     let (deployments, of_deployments) =
         watched::<Deployment>(client, options, of, kept::without_managers, &again);

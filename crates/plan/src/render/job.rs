@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
     PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Context, pod, pool};
@@ -139,4 +139,30 @@ pub(super) fn keep_what_is_fixed(mut rendered: Job, found: Option<&Job>) -> Job 
         spec.pod_failure_policy.clone_from(&found.pod_failure_policy);
     }
     rendered
+}
+
+/// Leaves out what pods are made from, which no decision needs but what a trainer was told: it is most of a
+/// Job, and a cache holds two for each workspace. [`whole`] puts it back.
+pub fn lean(job: &mut Job) {
+    let Some(spec) = &mut job.spec else { return };
+    spec.pod_failure_policy = None;
+    let pod = std::mem::take(&mut spec.template).spec.unwrap_or_default();
+    let told = pod.containers.into_iter().map(|container| Container {
+        name: container.name,
+        env: container.env.map(pod::told_only),
+        ..Container::default()
+    });
+    let pod = PodSpec { containers: told.collect(), ..PodSpec::default() };
+    spec.template.spec = Some(pod);
+}
+
+/// Whether a Job was made [`lean`], or rendered from one that was.
+pub fn is_lean(job: &Job) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.is_some_and(|pod| pod.containers.iter().all(|container| container.image.is_none()))
+}
+
+/// A Job to be applied, with what its pods are made from as the API server has it.
+pub fn whole(job: Job, found: &Job) -> Job {
+    keep_what_is_fixed(job, Some(found))
 }

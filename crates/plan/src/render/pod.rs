@@ -163,6 +163,11 @@ fn halvings(context: &Context<'_>, number: u32) -> u32 {
     told(last).unwrap_or(0) + u32::from(ran_out)
 }
 
+/// Of a container's variables those that [`told`] reads.
+pub(super) fn told_only(variables: Vec<EnvVar>) -> Vec<EnvVar> {
+    variables.into_iter().filter(|variable| variable.name == HALVINGS).collect()
+}
+
 /// The halvings that a Job was told.
 fn told(job: &Job) -> Option<u32> {
     let pod = job.spec.as_ref()?.template.spec.as_ref()?;

@@ -194,7 +194,11 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         let names = observed.pods.iter().filter_map(|pod| pod.metadata.name.clone());
         names.map(|name| (name, word.clone())).collect()
     };
-    observed.killings = now.killing.as_ref().map(of_pods).unwrap_or_default();
+    let mut killings: BTreeMap<_, _> = now.killing.as_ref().map(of_pods).unwrap_or_default();
+    // It is known where it was asked.
+    let asked = plan::questions(workspace, &observed).killed;
+    killings.retain(|pod, _| asked.contains(pod));
+    observed.killings = killings;
     observed.trainer.clone_from(&now.trainer);
     observed.registry.clone_from(&now.registry);
     let soon = Time(observed.now.0 + k8s_openapi::jiff::SignedDuration::from_secs(30));

@@ -6,7 +6,7 @@ mod team;
 
 use std::sync::{PoisonError, RwLock};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use testkit::left_out::left_out;
 
 pub(crate) use host::{Process, Signal};
@@ -45,7 +45,12 @@ where
         let team = Team::new(node, name).await?;
         match test(&team).await {
             Ok(()) => team.leave().await,
-            Err(error) => Err(error.context(team.explain())),
+            Err(error) => {
+                let seen = team.explain();
+                // What it started would disturb the others.
+                let left = team.leave().await.err().map_or(String::new(), |left| left.to_string());
+                Err(anyhow!("{error:?}\n{left}\n{seen}"))
+            }
         }
     });
     result.unwrap_or_else(|error| panic!("{error:?}"));
