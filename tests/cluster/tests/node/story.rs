@@ -29,7 +29,10 @@ spec:
 
 #[test]
 fn from_an_empty_cluster_to_an_adapter_that_peft_loads() {
-    on_node("story", Company::Any, async |team| {
+    // The node's network reaches no package index.
+    let requirements = tests("../numerics/scripts/requirements.txt");
+    let python = testkit::python::environment("venv-peer", &requirements).unwrap();
+    on_node("story", Company::Any, async move |team| {
         let model = testkit::smollm2()?;
         let folder = tempfile::tempdir()?;
         let login = folder.path().join("docker");
@@ -68,7 +71,7 @@ fn from_an_empty_cluster_to_an_adapter_that_peft_loads() {
         let reference = format!("{LOGIN}/team/story@{digest}");
         anneal(&["pull", &reference, &pulled.display().to_string()])?;
         let adapter = folder_of(&pulled, "adapter_config.json").context("no adapter came")?;
-        peft_agrees(&model, &adapter, folder.path())?;
+        peft_agrees(&python, &model, &adapter, folder.path())?;
 
         team.delete().await?;
         Ok(())
@@ -89,15 +92,13 @@ fn no_secret_is_told(team: &Team) -> Result<()> {
 }
 
 /// PEFT's logits of the base model with the adapter are ours.
-fn peft_agrees(model: &Path, adapter: &Path, folder: &Path) -> Result<()> {
-    let python =
-        testkit::python::environment("venv-peer", &tests("../numerics/scripts/requirements.txt"))?;
+fn peft_agrees(python: &Path, model: &Path, adapter: &Path, folder: &Path) -> Result<()> {
     let (ids, logits) = (folder.join("ids.json"), folder.join("logits.safetensors"));
     fs::write(&ids, "[1, 504, 2062, 198, 9690, 28, 732, 1343]")?;
     let mut ours = Command::new(builds().join("logits"));
     run(ours.args([model, adapter, &ids, &logits]).env("OMP_WAIT_POLICY", "PASSIVE"))?;
     let script = tests("../clients/scripts/peft_agrees.py");
-    let mut theirs = testkit::python::script(&python, &script);
+    let mut theirs = testkit::python::script(python, &script);
     run(theirs.args([model, adapter, &ids, &logits]))?;
     Ok(())
 }
