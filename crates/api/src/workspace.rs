@@ -9,6 +9,7 @@
 #![expect(unreachable_pub, reason = "KubeSchema derives a copy of each struct that nobody sees")]
 
 mod data;
+mod gate;
 mod limits;
 mod nodes;
 mod run;
@@ -23,6 +24,7 @@ pub use crate::run_spec::{
     Device, Duplicates, Format, LoraBias, Metric, Overlong, Precision, Quantization, Schedule,
 };
 pub use data::{ColumnsSpec, DataSpec, TemplateSpec};
+pub use gate::{GateMetric, GateSpec, GateStatus};
 pub use limits::LimitsSpec;
 pub use nodes::{
     CapacityStatus, CapacityType, GpuSeconds, NodeClassRef, NodeUse, NodesSpec, PhaseSeconds,

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use api::termination::{Stage, Termination};
-use api::workspace::{AdapterStatus, CheckpointPlace, Resolved as Estimate, Score};
+use api::workspace::{AdapterStatus, CheckpointPlace, Resolved as Estimate};
 use api::{DataFacts, MachineFacts, TrainerStatus, Workspace};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
@@ -128,7 +128,7 @@ fn train(
         pusher.discard();
     }
     let TrainerStatus { progress, resumed_from, .. } = progress.status();
-    let evaluation = scores(&outcome);
+    let evaluation = crate::scores(&outcome);
     let done =
         Termination { adapter, evaluation, progress, resumed_from, ..Termination::default() };
     Ok(Termination { push_seconds, ..done })
@@ -235,10 +235,4 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, Ended> {
             .map_err(|error| Ended::new(ExitClass::Internal, &error, None))?;
     }
     Ok(stop)
-}
-
-fn scores(outcome: &Outcome) -> Vec<Score> {
-    let rows = outcome.compared.iter().flat_map(|compared| &compared.rows);
-    rows.map(|row| Score { metric: row.metric.clone(), base: Some(row.base), tuned: row.tuned })
-        .collect()
 }
