@@ -110,12 +110,14 @@ pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
     }
     let reopened = is_reopened(raw, &run);
     let needs = resolved(&run, &seen).map(|found| found.gpu_memory.unwrap_or(found.memory));
-    let placed = placement(&workspace, needs, &run, &seen, observed);
     let phase = if reopened {
         Phase::Preflight { trouble: None }
     } else {
-        with_nodes(phase(&workspace, &seen, observed), placed.as_ref(), observed)
+        phase(&workspace, &seen, observed)
     };
+    let interruptions = uses::interruptions(&run, &phase, &seen, observed);
+    let placed = placement(&workspace, needs, interruptions, &seen, observed);
+    let phase = if reopened { phase } else { with_nodes(phase, placed.as_ref(), observed) };
     let placement = placed.as_ref().and_then(|placed| placed.as_ref().ok());
     let context = Context { run: &run, workspace: &workspace, seen: &seen, observed, placement };
     // What could not be applied is left for a while.

@@ -9,7 +9,7 @@ use api::{Fault, Workspace};
 use k8s_openapi::api::batch::v1::Job;
 
 use crate::catalogue::{Catalogue, Product};
-use crate::names::{PROVISIONER, Run, label};
+use crate::names::{PROVISIONER, label};
 use crate::observed::{ClusterFacts, NodeFacts, Observed};
 use crate::resolve::bytes;
 use crate::seen::{JobState, Seen, state};
@@ -47,19 +47,18 @@ pub(crate) enum NoPlace {
     Missing(Trouble),
 }
 
-/// The nodes of a run that asks for some; `needs` is what preflight found out.
+/// The nodes of a run that asks for some; `needs` is what preflight found out, and `interruptions` counts those
+/// of this pass too.
 pub(crate) fn placement<'a>(
     workspace: &'a Workspace,
     needs: Option<u64>,
-    run: &Run<'_>,
+    interruptions: u32,
     seen: &Seen<'_>,
     observed: &'a Observed,
 ) -> Option<Result<Placement<'a>, NoPlace>> {
     let nodes = workspace.compute.nodes.as_ref()?;
     let needs = needs.unwrap_or_default().max(nodes.gpu_memory.unwrap_or_default());
     let placed = place(nodes, workspace.compute.gpus, needs, seen, observed);
-    let capacity = run.kept().and_then(|status| status.capacity.as_ref());
-    let interruptions = capacity.map_or(0, |capacity| capacity.interruptions);
     Some(placed.map(|placement| Placement {
         capacity_type: capacity_type(nodes, interruptions),
         ..placement
@@ -294,13 +293,9 @@ fn capacity_type(nodes: &Nodes, interruptions: u32) -> CapacityType {
 }
 
 /// Whether a pod waits for a node that is there already, if anywhere.
-pub(crate) fn waits(
-    workspace: &Workspace,
-    run: &Run<'_>,
-    seen: &Seen<'_>,
-    observed: &Observed,
-) -> bool {
-    let placed = placement(workspace, None, run, seen, observed);
+pub(crate) fn waits(workspace: &Workspace, seen: &Seen<'_>, observed: &Observed) -> bool {
+    // What makes nodes does not depend on how often they were taken away.
+    let placed = placement(workspace, None, 0, seen, observed);
     matches!(placed, Some(Ok(Placement { provisioner: Provisioner::Existing, .. })))
 }
 

@@ -14,9 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::volumes::{
-    container_security, docker_config, empty, image, mount, pod_security,
-};
+use super::volumes::{container_security, docker_config, empty, image, mount, pod_security};
 use super::{Context, config_map, hub, pool};
 use crate::end::{self, Again};
 use crate::names::{self, Role};

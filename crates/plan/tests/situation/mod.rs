@@ -167,10 +167,11 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         observed.config_maps.extend(there.config_maps);
     }
     if now.pooled {
-        // What is there was made while the pod was awaited.
+        // What is there was made while the first pod was awaited.
         let mut earlier = unsuspended.clone();
         earlier.metadata.finalizers = None;
         let mut there = observed.clone();
+        there.pods.clear();
         let last = there.jobs.last_mut().unwrap();
         last.status = None;
         last.spec.as_mut().unwrap().suspend = Some(false);

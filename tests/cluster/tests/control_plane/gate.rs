@@ -73,8 +73,7 @@ async fn what_fails_its_gate_is_told_and_not_taken_up() {
     let place = Place::new("gate").await.unwrap();
     let registry = Registry::with_login("team", "canary-in-a-secret").unwrap();
     place.secrets.create(&PostParams::default(), &secret("push", &registry)).await.unwrap();
-    let (good, bad) =
-        (push_weights(&registry, "good").await, push_weights(&registry, "bad").await);
+    let (good, bad) = (push_weights(&registry, "good").await, push_weights(&registry, "bad").await);
     let _operator = Operator::start(&place, false).unwrap();
     let output = format!(
         "output: {{image: \"{}/team/reviews\", pushSecret: push}}\n  \

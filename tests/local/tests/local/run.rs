@@ -122,7 +122,9 @@ fn a_gate_is_told_with_both_numbers_and_refuses_nothing() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("gate     passed: Accuracy is "), "{}", ran.stdout);
     // The gate is no part of the revision: nothing is trained again.
-    project.edit("evaluation:", &gate.replace("Accuracy, atLeast: 0.0", "Loss, atMost: 0.0")).unwrap();
+    project
+        .edit("evaluation:", &gate.replace("Accuracy, atLeast: 0.0", "Loss, atMost: 0.0"))
+        .unwrap();
     let ran = project.run(&["run", "-f", "tune.yaml"]).unwrap();
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("this run was complete already"), "{}", ran.stderr);

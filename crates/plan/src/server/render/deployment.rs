@@ -6,8 +6,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler,
-    LocalObjectReference, PodSpec, PodTemplateSpec, Probe,
-    SleepAction, TopologySpreadConstraint,
+    LocalObjectReference, PodSpec, PodTemplateSpec, Probe, SleepAction, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
