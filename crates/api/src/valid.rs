@@ -105,7 +105,7 @@ pub enum Adapter {
 }
 
 /// A low-rank adapter; what is `None` is still to be chosen.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lora {
     pub rank: Option<u32>,
     pub alpha: Option<f64>,

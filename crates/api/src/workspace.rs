@@ -36,7 +36,7 @@ pub use run::{
 pub use source::{DataSource, HeldOutSource, HuggingFaceRepository, ModelSource};
 pub use status::{
     AdapterStatus, Attempt, CheckpointStatus, FineTuneWorkspaceStatus, Phase, Progress, Published,
-    Resolved, Score,
+    Resolved, Score, Smaller,
 };
 pub use training::{AdapterSpec, FullSpec, HyperparametersSpec, LoraSpec, MethodSpec, SftSpec};
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::admit::cluster_faults;
 use crate::names::{self, Run, label};
-use crate::nodes::placement;
+use crate::nodes::{Needs, placement};
 use crate::observed::Observed;
 use crate::phase::{Phase, phase, with_nodes};
 use crate::release;
@@ -109,14 +109,15 @@ pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
         return settled(&workspace, &run, observed);
     }
     let reopened = is_reopened(raw, &run);
-    let needs = resolved(&run, &seen).map(|found| found.gpu_memory.unwrap_or(found.memory));
+    let found = resolved(&run, &seen).unwrap_or_default();
+    let needs = Needs { memory: found.gpu_memory.unwrap_or(found.memory), smaller: &found.smaller };
     let phase = if reopened {
         Phase::Preflight { trouble: None }
     } else {
         phase(&workspace, &seen, observed)
     };
     let interruptions = uses::interruptions(&run, &phase, &seen, observed);
-    let placed = placement(&workspace, needs, interruptions, &seen, observed);
+    let placed = placement(&workspace, &needs, interruptions, &seen, observed);
     let phase = if reopened { phase } else { with_nodes(phase, placed.as_ref(), observed) };
     let placement = placed.as_ref().and_then(|placed| placed.as_ref().ok());
     let context = Context { run: &run, workspace: &workspace, seen: &seen, observed, placement };

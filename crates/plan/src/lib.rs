@@ -29,6 +29,7 @@ pub mod revision;
 mod seen;
 pub mod server;
 mod sizing;
+mod smaller;
 mod stall;
 mod status;
 pub mod targets;
@@ -42,7 +43,7 @@ pub use decide::{Happening, Next, Plan, Removal, plan};
 pub use gate::judge;
 pub use histogram::{Bucket, histogram};
 pub use inputs::{Inputs, Sources, data_block, seed};
-pub use least::{Least, least, preflight};
+pub use least::{Asked, Least, least, preflight};
 pub use names::workspace_revision;
 pub use observed::{
     ClusterFacts, NodeFacts, Observed, Obstacle, RegistryAnswer, SecretKind, SecretState, Settings,

@@ -159,11 +159,24 @@ pub struct Resolved {
     /// Bytes of the smallest GPU that holds the run, by the estimate; none where no GPU does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<u64>,
+    /// Changes with which the run would take a smaller GPU, the cheapest first; where it asks for nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smaller: Vec<Smaller>,
     /// Seconds of training, scoring and generation on the machine that preflight ran on.
     pub seconds: u64,
     /// The base model, pinned: the commit that a branch stood for is the one that is trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
+}
+
+/// A change of the spec, and what the run would then take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Smaller {
+    /// What to change, such as ``set `quantization: NF4` (QLoRA)``.
+    pub change: String,
+    /// Bytes of the smallest GPU that then holds the run, by the estimate.
+    pub gpu_memory: u64,
 }
 
 /// One score of generated answers.
