@@ -17,6 +17,9 @@ pub const FAILED: &str = "Failed";
 /// As of a Job: no pod may run.
 pub const SUSPENDED: &str = "Suspended";
 
+/// The published adapter is what `spec.evaluation.gate` asks for; there only where there is a gate.
+pub const GATE_PASSED: &str = "GatePassed";
+
 macro_rules! reasons {
     ($(#[$of:meta])* $of_kind:ident: $($(#[$doc:meta])* $name:ident),* $(,)?) => {
         $(#[$of])*
@@ -88,6 +91,8 @@ reasons! {
     Retrying,
     /// The adapter is in the registry.
     Succeeded,
+    /// The adapter is in the registry, and is not what `spec.evaluation.gate` asks for.
+    GateFailed,
     /// Data or configuration that cannot be trained on.
     InvalidData,
     /// A registry or a hub refused the credential.
@@ -125,7 +130,7 @@ reasons! {
     ContainerNotStarting,
     /// Replicas take up adapters.
     LoadingAdapters,
-    /// A workspace that is named has published nothing yet.
+    /// A workspace that is named has published nothing yet, or nothing that passed its gate.
     AwaitingAdapter,
     /// A workspace or a revision of one that is named is not there.
     AdapterMissing,

@@ -14,7 +14,6 @@ const LATER: &[(&str, &str)] = &[
         "spec.hyperparameters.packing",
         "remove it: whole examples are always packed, and never see each other",
     ),
-    ("spec.evaluation.gate", "remove it: compare the scores that the run prints"),
     ("spec.baseModel.volume", "use `path`, `image` or `huggingFace`"),
     ("pullSecret", "set it once for all images of data, as `data.pullSecret`"),
     ("urls", "download the files and use `path`"),

@@ -137,14 +137,15 @@ pub struct ServedAdapter {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// A `FineTuneWorkspace` of this namespace: its newest published revision is served, within seconds of
-    /// its end. On one machine the result of `anneal run`, in `.anneal/NAME`.
+    /// A `FineTuneWorkspace` of this namespace: its newest published revision that passed its
+    /// `evaluation.gate` is served, within seconds of its end. On one machine the result of `anneal run`, in
+    /// `.anneal/NAME`, whatever its gate says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub workspace: Option<String>,
 
-    /// Holds the workspace's adapter at this revision, which is one of its `status.published`. In a cluster
-    /// only.
+    /// Holds the workspace's adapter at this revision, which is one of its `status.published`, also one that
+    /// failed its gate. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub revision: Option<String>,

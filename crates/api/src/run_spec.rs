@@ -234,13 +234,14 @@ pub enum Precision {
 /// How the frozen matrices of linear layers are held in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Quantization {
-    /// As the checkpoint has them: in `precision`, unless it is quantized itself.
+    // Doc comments here would stand in place of the field's in `kubectl explain`.
+    // As the checkpoint has them: in `precision`, unless it is quantized itself.
     #[default]
     None,
-    /// In 4 bits, with double quantization (`QLoRA`, Dettmers et al. 2023).
+    // In 4 bits, with double quantization (`QLoRA`, Dettmers et al. 2023).
     #[serde(rename = "NF4")]
     Nf4,
-    /// In 8 bits, with a factor for each row.
+    // In 8 bits, with a factor for each row.
     Int8,
 }
 

@@ -12,7 +12,7 @@ use crate::run_spec::{
     Columns, Device, Duplicates, EarlyStopping, Format, LoraBias, Method, Metric, Overlong,
     Precision, PromptTemplate, Quantization, Schedule,
 };
-use crate::workspace::{CapacityType, CheckpointPlace, NodeClassRef, Provisioner};
+use crate::workspace::{CapacityType, CheckpointPlace, GateSpec, NodeClassRef, Provisioner};
 
 /// A validated `FineTuneWorkspace`.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +105,7 @@ pub enum Adapter {
 }
 
 /// A low-rank adapter; what is `None` is still to be chosen.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lora {
     pub rank: Option<u32>,
     pub alpha: Option<f64>,
@@ -162,12 +162,13 @@ pub struct Hyperparameters {
 }
 
 /// When held-out examples are scored, and by what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     pub every_steps: Option<u64>,
     pub metrics: Option<Vec<Metric>>,
     pub max_new_tokens: Option<u32>,
     pub max_examples: Option<u32>,
+    pub gate: Option<GateSpec>,
 }
 
 /// When the state of the run is written down.

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod data;
+mod gate;
 mod nodes;
 mod training;
 

@@ -9,6 +9,7 @@
 #![expect(unreachable_pub, reason = "KubeSchema derives a copy of each struct that nobody sees")]
 
 mod data;
+mod gate;
 mod limits;
 mod nodes;
 mod run;
@@ -23,6 +24,7 @@ pub use crate::run_spec::{
     Device, Duplicates, Format, LoraBias, Metric, Overlong, Precision, Quantization, Schedule,
 };
 pub use data::{ColumnsSpec, DataSpec, TemplateSpec};
+pub use gate::{GateMetric, GateSpec, GateStatus};
 pub use limits::LimitsSpec;
 pub use nodes::{
     CapacityStatus, CapacityType, GpuSeconds, NodeClassRef, NodeUse, NodesSpec, PhaseSeconds,
@@ -34,7 +36,7 @@ pub use run::{
 pub use source::{DataSource, HeldOutSource, HuggingFaceRepository, ModelSource};
 pub use status::{
     AdapterStatus, Attempt, CheckpointStatus, FineTuneWorkspaceStatus, Phase, Progress, Published,
-    Resolved, Score,
+    Resolved, Score, Smaller,
 };
 pub use training::{AdapterSpec, FullSpec, HyperparametersSpec, LoraSpec, MethodSpec, SftSpec};
 

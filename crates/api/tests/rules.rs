@@ -170,6 +170,50 @@ fn evaluation_rules() {
 }
 
 #[test]
+fn gate_rules() {
+    let at = |data: &str, gate: &str| {
+        format!("data: {{train: {{path: a}}, {data}}}\nevaluation: {{gate: {gate}}}")
+    };
+    let test = "test: {fraction: 0.1}";
+    let rules = [
+        (
+            "{metric: Loss, atMost: 0.5}",
+            "{metric: Loss, atLeast: 0.5}",
+            ".atLeast: has no meaning with `metric: Loss`",
+        ),
+        (
+            "{metric: ExactMatch, atLeast: 0.9}",
+            "{metric: ExactMatch, atLeast: 90}",
+            ".atLeast: ExactMatch is a share, and at most 1",
+        ),
+        (
+            "{metric: Bleu, atLeast: 30}",
+            "{metric: Bleu, atMost: 30}",
+            ".atMost: has no meaning with `metric: Bleu`",
+        ),
+        ("{metric: RougeL}", "{metric: MacroF1}", ": `MacroF1` needs a closed set of answers"),
+    ];
+    for (accepted, refused, expected) in rules {
+        check(&at(test, accepted), &at(test, refused), &format!("spec.evaluation.gate{expected}"));
+    }
+    check(
+        &at("validation: {fraction: 0.1}", "{metric: Loss}"),
+        &at("validation: {fraction: 0.1}", "{metric: RougeL}"),
+        "spec.evaluation.gate: there are no test examples to answer",
+    );
+    check(
+        &at("validation: {fraction: 0.1}", "{metric: TokenAccuracy}"),
+        "evaluation: {gate: {metric: Loss}}",
+        "spec.evaluation.gate: there are no held-out examples to score",
+    );
+    check(
+        "data: {train: {path: a}, test: {path: b}}\nevaluation: {metrics: [Bleu], gate: {metric: Bleu}}",
+        "data: {train: {path: a}, test: {path: b}}\nevaluation: {metrics: [], gate: {metric: Bleu}}",
+        "spec.evaluation.gate: `Bleu` is not among evaluation.metrics",
+    );
+}
+
+#[test]
 fn training_rules() {
     let rules = [
         (

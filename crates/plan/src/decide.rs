@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use crate::admit::cluster_faults;
 use crate::names::{self, Run, label};
-use crate::nodes::placement;
+use crate::nodes::{Needs, placement};
 use crate::observed::Observed;
 use crate::phase::{Phase, phase, with_nodes};
 use crate::release;
 use crate::render::{Context, Object, render, resolved, wish, with_ttl};
 use crate::seen::{JobState, Seen, state};
-use crate::status::{reason, status};
+use crate::status::{judged, reason, status};
 use crate::trouble::{self, Trouble};
 use crate::uses;
 
@@ -106,17 +106,19 @@ pub fn plan(raw: &FineTuneWorkspace, observed: &Observed) -> Plan {
         }
     };
     if is_settled(raw, &run) {
-        let ended = with_ttl(&run, observed, workspace.limits.ttl_after_finished);
-        return settled(raw, &run, observed, ended);
+        return settled(&workspace, &run, observed);
     }
     let reopened = is_reopened(raw, &run);
-    let needs = resolved(&run, &seen).map(|found| found.gpu_memory.unwrap_or(found.memory));
-    let placed = placement(&workspace, needs, &run, &seen, observed);
+    let found = resolved(&run, &seen).unwrap_or_default();
+    let needs = Needs { memory: found.gpu_memory.unwrap_or(found.memory), smaller: &found.smaller };
     let phase = if reopened {
         Phase::Preflight { trouble: None }
     } else {
-        with_nodes(phase(&workspace, &seen, observed), placed.as_ref(), observed)
+        phase(&workspace, &seen, observed)
     };
+    let interruptions = uses::interruptions(&run, &phase, &seen, observed);
+    let placed = placement(&workspace, &needs, interruptions, &seen, observed);
+    let phase = if reopened { phase } else { with_nodes(phase, placed.as_ref(), observed) };
     let placement = placed.as_ref().and_then(|placed| placed.as_ref().ok());
     let context = Context { run: &run, workspace: &workspace, seen: &seen, observed, placement };
     // What could not be applied is left for a while.
@@ -187,22 +189,20 @@ fn is_of(status: &FineTuneWorkspaceStatus, run: &Run<'_>) -> bool {
 }
 
 /// What has ended stays so, whatever becomes of its Jobs; only what should not run is taken away, and
-/// what has ended is given its time to live.
-fn settled(
-    raw: &FineTuneWorkspace,
-    run: &Run<'_>,
-    observed: &Observed,
-    apply: Vec<Object>,
-) -> Plan {
+/// what has ended is given its time to live. A gate may be changed after the run.
+fn settled(workspace: &Workspace, run: &Run<'_>, observed: &Observed) -> Plan {
+    let raw = run.raw;
+    let apply = with_ttl(run, observed, workspace.limits.ttl_after_finished);
     let mut status = raw.status.clone().unwrap_or_default();
     status.observed_generation = raw.metadata.generation;
     for condition in &mut status.conditions {
         condition.observed_generation = raw.metadata.generation;
     }
+    let phase = judged(&mut status, run, workspace.evaluation.gate.as_ref(), observed);
+    let happening = phase.and_then(|phase| happening(raw, &phase, observed));
     let mut delete = superseded(run, observed);
     delete.extend(unfinished(run, observed));
-    let mut plan =
-        Plan { delete, apply, status, happening: None, next: Next::OnChange, finalizer: None };
+    let mut plan = Plan { delete, apply, status, happening, next: Next::OnChange, finalizer: None };
     release::settled(&mut plan, run, observed);
     plan
 }
@@ -263,11 +263,8 @@ fn happening(raw: &FineTuneWorkspace, phase: &Phase, observed: &Observed) -> Opt
         Phase::Preflight { trouble }
         | Phase::Provisioning { trouble }
         | Phase::Publishing { trouble } => trouble.is_some(),
-        Phase::Suspended
-        | Phase::Queued
-        | Phase::Training
-        | Phase::Evaluating
-        | Phase::Succeeded { .. } => false,
+        Phase::Suspended | Phase::Queued | Phase::Training | Phase::Evaluating => false,
+        Phase::Succeeded { gate, .. } => gate.as_ref().is_some_and(|gate| !gate.passed),
     };
     let is_warning =
         is_warning || observed.obstacle.as_ref().is_some_and(|one| one.reason == reason);

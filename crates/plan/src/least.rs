@@ -2,10 +2,12 @@
 //! that the operator can choose by its own catalogue and by what the cluster has.
 
 use api::run_spec::Device;
+use api::workspace::Smaller;
 use api::{Fault, GpuFacts, Workspace};
 
 use crate::inputs::Inputs;
 use crate::resolve::{Resolved, resolve};
+use crate::smaller::smaller;
 
 /// Steps of the answer.
 const STEP: u64 = 256 << 20;
@@ -19,6 +21,15 @@ pub struct Least {
     pub resolved: Resolved,
 }
 
+/// What a run asks of a GPU.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Bytes of the smallest one that holds it.
+    pub memory: u64,
+    /// Changes with which a smaller one would, where nodes are asked for.
+    pub smaller: Vec<Smaller>,
+}
+
 /// The run as preflight tells of it: on the GPU that it will get where it asks for some, else on this
 /// machine.
 ///
@@ -27,12 +38,16 @@ pub struct Least {
 pub fn preflight(
     workspace: &Workspace,
     inputs: &Inputs,
-) -> Result<(Resolved, Option<u64>), Vec<Fault>> {
+) -> Result<(Resolved, Option<Asked>), Vec<Fault>> {
     if workspace.compute.gpus == 0 || workspace.compute.device == Device::Cpu {
         return Ok((resolve(workspace, inputs)?, None));
     }
     let Least { memory, resolved } = least(workspace, inputs)?;
-    Ok((resolved, Some(memory)))
+    let smaller = match workspace.compute.nodes {
+        Some(_) => smaller(workspace, inputs, memory),
+        None => Vec::new(),
+    };
+    Ok((resolved, Some(Asked { memory, smaller })))
 }
 
 /// The smallest GPU that holds the run. That a larger one holds it too is what makes the search right.

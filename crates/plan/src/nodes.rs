@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use api::condition::Reason;
 use api::valid::Nodes;
-use api::workspace::{CapacityType, NodeClassRef, Provisioner};
+use api::workspace::{CapacityType, NodeClassRef, Provisioner, Smaller};
 use api::{Fault, Workspace};
 use k8s_openapi::api::batch::v1::Job;
 
 use crate::catalogue::{Catalogue, Product};
-use crate::names::{PROVISIONER, Run, label};
+use crate::names::{PROVISIONER, label};
 use crate::observed::{ClusterFacts, NodeFacts, Observed};
 use crate::resolve::bytes;
 use crate::seen::{JobState, Seen, state};
@@ -38,6 +38,15 @@ pub(crate) struct Placement<'a> {
     pub(crate) reason: String,
 }
 
+/// What preflight found out of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needs<'a> {
+    /// Bytes of a GPU.
+    pub(crate) memory: u64,
+    /// Changes with which it would be less, the cheapest first.
+    pub(crate) smaller: &'a [Smaller],
+}
+
 /// Why there can be no nodes for a run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum NoPlace {
@@ -47,19 +56,16 @@ pub(crate) enum NoPlace {
     Missing(Trouble),
 }
 
-/// The nodes of a run that asks for some; `needs` is what preflight found out.
+/// The nodes of a run that asks for some; `interruptions` counts those of this pass too.
 pub(crate) fn placement<'a>(
     workspace: &'a Workspace,
-    needs: Option<u64>,
-    run: &Run<'_>,
+    needs: &Needs<'_>,
+    interruptions: u32,
     seen: &Seen<'_>,
     observed: &'a Observed,
 ) -> Option<Result<Placement<'a>, NoPlace>> {
     let nodes = workspace.compute.nodes.as_ref()?;
-    let needs = needs.unwrap_or_default().max(nodes.gpu_memory.unwrap_or_default());
     let placed = place(nodes, workspace.compute.gpus, needs, seen, observed);
-    let capacity = run.kept().and_then(|status| status.capacity.as_ref());
-    let interruptions = capacity.map_or(0, |capacity| capacity.interruptions);
     Some(placed.map(|placement| Placement {
         capacity_type: capacity_type(nodes, interruptions),
         ..placement
@@ -69,7 +75,7 @@ pub(crate) fn placement<'a>(
 fn place<'a>(
     nodes: &'a Nodes,
     gpus: u32,
-    needs: u64,
+    found: &Needs<'_>,
     seen: &Seen<'_>,
     observed: &'a Observed,
 ) -> Result<Placement<'a>, NoPlace> {
@@ -85,7 +91,8 @@ fn place<'a>(
     if provisioner == Provisioner::Dra && !facts.resource_claims {
         return Err(missing("ResourceClaimTemplate (resource.k8s.io/v1)", "use Existing"));
     }
-    let fitting = fitting(nodes, needs, &observed.catalogue)?;
+    let needs = found.memory.max(nodes.gpu_memory.unwrap_or_default());
+    let fitting = fitting(nodes, needs, found.smaller, &observed.catalogue)?;
     let cloud = class.as_ref().map(|class| cloud(class.kind.as_deref().unwrap_or_default()));
     let offers = offers(provisioner, cloud, gpus, &fitting)?;
     let fewest = offers.iter().map(|(_, count, _)| *count).min().unwrap_or(gpus);
@@ -188,6 +195,7 @@ fn cloud(kind: &str) -> &'static str {
 fn fitting<'a>(
     nodes: &Nodes,
     needs: u64,
+    smaller: &[Smaller],
     catalogue: &'a Catalogue,
 ) -> Result<Vec<&'a Product>, NoPlace> {
     let may =
@@ -212,15 +220,34 @@ fn fitting<'a>(
         bytes(needs.saturating_sub(largest.memory())),
     );
     let larger = catalogue.products.iter().find(|product| product.memory() >= needs);
-    let hint = match larger {
-        Some(larger) => format!("allow {} in compute.nodes.products", larger.name),
-        None => {
-            "lower hyperparameters.maxSequenceLength, train a LoRA adapter instead of all weights, \
-                 or take a smaller base model"
-                .to_owned()
-        }
-    };
+    let hint = what_would_fit(nodes, smaller, largest, larger);
     Err(too_small("products", message, hint))
+}
+
+/// The cheapest change with which the largest product that may be used holds the run, and the product that
+/// holds it as it is.
+fn what_would_fit(
+    nodes: &Nodes,
+    smaller: &[Smaller],
+    largest: &Product,
+    larger: Option<&Product>,
+) -> String {
+    let allow = larger.map(|larger| format!("allow {} in compute.nodes.products", larger.name));
+    if nodes.gpu_memory.is_some_and(|stated| stated > largest.memory()) {
+        return allow.unwrap_or_else(|| "lower compute.nodes.gpuMemory".to_owned());
+    }
+    let then = |one: &Smaller| format!("{}: it then needs {}", one.change, bytes(one.gpu_memory));
+    let change = smaller.iter().find(|one| one.gpu_memory <= largest.memory()).map(then);
+    match (allow, change, smaller.last()) {
+        (Some(allow), Some(change), _) => format!("{allow}, or {change}"),
+        (Some(one), None, _) | (None, Some(one), _) => one,
+        (None, None, Some(last)) => format!(
+            "take a smaller base model: where you {} it still needs {}",
+            last.change,
+            bytes(last.gpu_memory)
+        ),
+        (None, None, None) => "take a smaller base model".to_owned(),
+    }
 }
 
 fn too_small(field: &str, message: String, hint: String) -> NoPlace {
@@ -294,13 +321,9 @@ fn capacity_type(nodes: &Nodes, interruptions: u32) -> CapacityType {
 }
 
 /// Whether a pod waits for a node that is there already, if anywhere.
-pub(crate) fn waits(
-    workspace: &Workspace,
-    run: &Run<'_>,
-    seen: &Seen<'_>,
-    observed: &Observed,
-) -> bool {
-    let placed = placement(workspace, None, run, seen, observed);
+pub(crate) fn waits(workspace: &Workspace, seen: &Seen<'_>, observed: &Observed) -> bool {
+    // What makes nodes does not depend on how often they were taken away.
+    let placed = placement(workspace, &Needs::default(), 0, seen, observed);
     matches!(placed, Some(Ok(Placement { provisioner: Provisioner::Existing, .. })))
 }
 

@@ -2,12 +2,13 @@
 
 use api::condition::Reason;
 use api::termination::Stage;
-use api::workspace::AdapterStatus;
+use api::workspace::{AdapterStatus, GateStatus};
 use api::{Fault, Termination, Workspace};
 use k8s_openapi::api::batch::v1::Job;
 
 use crate::admit;
 use crate::end::{self, Again, End};
+use crate::gate;
 use crate::names;
 use crate::nodes::{self, NoPlace, Placement};
 use crate::observed::{Observed, RegistryAnswer};
@@ -55,6 +56,8 @@ pub(crate) enum Phase {
     },
     Succeeded {
         adapter: AdapterStatus,
+        /// What `evaluation.gate` says of it, where there is one.
+        gate: Option<GateStatus>,
     },
     Failed {
         end: End,
@@ -135,7 +138,7 @@ fn training_phase(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &
             Phase::Ending { end: stall::end(workspace.limits.stall) }
         }
         JobState::Active => active(workspace, job, seen, observed),
-        JobState::Complete => published(job, seen, observed),
+        JobState::Complete => published(workspace, job, seen, observed),
         JobState::Failed(_) if seen.is_behind(job) => Phase::Training,
         JobState::Failed(condition) => {
             let end = end::job_end(&workspace.limits, seen, job, condition);
@@ -183,14 +186,19 @@ fn waiting(
 }
 
 /// The Job is complete: the registry has the last word.
-fn published(job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
-    let Some(adapter) = report(job, seen).and_then(|report| report.adapter) else {
+fn published(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
+    let report = report(job, seen).unwrap_or_default();
+    let Some(adapter) = report.adapter else {
         let message = "the trainer ended well and named no adapter";
         let hint = "see the pod's log, and report it: this is a mistake in Anneal";
         return Phase::Failed { end: End::last(Reason::InternalError, message, hint) };
     };
     match &observed.registry {
-        RegistryAnswer::Found => Phase::Succeeded { adapter },
+        RegistryAnswer::Found => {
+            let gate = workspace.evaluation.gate.as_ref();
+            let gate = gate.map(|gate| gate::judge(gate, &report.evaluation));
+            Phase::Succeeded { adapter, gate }
+        }
         RegistryAnswer::NotAsked => Phase::Publishing { trouble: None },
         RegistryAnswer::Missing => Phase::Failed {
             end: End::last(

@@ -52,7 +52,7 @@ pub fn questions(raw: &FineTuneWorkspace, first: &Observed) -> Questions {
             questions.trainer = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         }
         (JobState::Active, Some(_)) => {
-            questions.gpu_nodes = nodes::waits(&workspace, &run, &seen, first);
+            questions.gpu_nodes = nodes::waits(&workspace, &seen, first);
         }
         (JobState::Active, None) => {
             let is_overdue =

@@ -17,7 +17,9 @@ pub use pod::PORT;
 pub use pool::Pool;
 pub use pool::kind;
 pub(crate) use pool::{Wish, of_cluster, wish};
-pub(crate) use volumes::{USER, container_security, docker_config, empty, image, mount, secret};
+pub(crate) use volumes::{
+    container_security, docker_config, empty, image, mount, pod_security, secret,
+};
 
 use std::time::Duration;
 

@@ -1,16 +1,21 @@
 //! What the workspace's status says: phase, conditions, progress, attempts.
 
-use api::condition::{COMPLETE, FAILED, READY, RECONCILING, Reason, STALLED, SUSPENDED};
+use api::condition::{
+    COMPLETE, FAILED, GATE_PASSED, READY, RECONCILING, Reason, STALLED, SUSPENDED,
+};
 use api::workspace::{
-    CapacityStatus, CheckpointStatus, FineTuneWorkspaceStatus, Phase as Word, Progress, Published,
+    CapacityStatus, CheckpointStatus, FineTuneWorkspaceStatus, GateSpec, GateStatus, Phase as Word,
+    Progress,
 };
 use api::{Fault, Termination};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::attempts::attempts;
+use crate::gate;
 use crate::names::Run;
 use crate::observed::Observed;
 use crate::phase::{Phase, report};
+use crate::published::published;
 use crate::seen::{self, Seen};
 
 /// Most characters of a condition's message.
@@ -45,10 +50,11 @@ pub(crate) fn status(
             _ => checkpoint(seen, observed).map_or(kept.checkpoints, |newest| vec![newest]),
         },
         adapter: match phase {
-            Phase::Succeeded { adapter } => Some(adapter.clone()),
+            Phase::Succeeded { adapter, .. } => Some(adapter.clone()),
             _ => None,
         },
-        published: published(old.published, run, phase),
+        gate: gate_of(phase).cloned(),
+        published: published(old.published, &run.revision, phase),
         capacity,
         attempts: attempts(kept.attempts, phase, seen, observed),
     }
@@ -64,17 +70,33 @@ fn checkpoint(seen: &Seen<'_>, observed: &Observed) -> Option<CheckpointStatus> 
     })
 }
 
-/// What was published, with what is now. A revision that was run again is the newest.
-fn published(mut all: Vec<Published>, run: &Run<'_>, phase: &Phase) -> Vec<Published> {
-    const MOST: usize = 10;
-    if let Phase::Succeeded { adapter } = phase {
-        let (image, digest) = (adapter.image.clone(), adapter.digest.clone());
-        let new = Published { revision: run.revision.clone(), image, digest };
-        all.retain(|one| one.revision != new.revision);
-        all.push(new);
-        all.drain(..all.len().saturating_sub(MOST));
+/// What the gate says, where there is one and something was published.
+fn gate_of(phase: &Phase) -> Option<&GateStatus> {
+    match phase {
+        Phase::Succeeded { gate, .. } => gate.as_ref(),
+        _ => None,
     }
-    all
+}
+
+/// The status of a revision that has succeeded, held against the gate as it is now; the phase, where it is
+/// judged otherwise than before.
+pub(crate) fn judged(
+    status: &mut FineTuneWorkspaceStatus,
+    run: &Run<'_>,
+    gate: Option<&GateSpec>,
+    observed: &Observed,
+) -> Option<Phase> {
+    let adapter = status.adapter.clone().filter(|_| status.phase == Some(Word::Succeeded))?;
+    let gate = gate.map(|gate| gate::judge(gate, &status.evaluation));
+    if gate == status.gate {
+        return None;
+    }
+    let phase = Phase::Succeeded { adapter, gate: gate.clone() };
+    let generation = run.raw.metadata.generation;
+    status.conditions = conditions(&phase, observed, &status.conditions, generation);
+    status.published = published(std::mem::take(&mut status.published), &run.revision, &phase);
+    status.gate = gate;
+    Some(phase)
 }
 
 /// The phase's name.
@@ -151,8 +173,21 @@ fn reason_of(phase: &Phase) -> (Reason, String) {
         Phase::Publishing { trouble: None } => {
             (Reason::Publishing, "the adapter is being published".to_owned())
         }
-        Phase::Succeeded { adapter } => {
-            (Reason::Succeeded, format!("published {}@{}", adapter.image, adapter.digest))
+        Phase::Succeeded { adapter, gate } => {
+            let published = format!("published {}@{}", adapter.image, adapter.digest);
+            match gate {
+                Some(gate) if gate.passed => (
+                    Reason::Succeeded,
+                    format!("{published}; it passed its gate: {}", gate.message),
+                ),
+                Some(gate) => {
+                    let message = format!("{published}; it failed its gate: {}", gate.message);
+                    let hint = "servers that follow the workspace keep the newest revision that passed; \
+                                train another one, or change evaluation.gate";
+                    (Reason::GateFailed, hinted(&message, Some(hint)))
+                }
+                None => (Reason::Succeeded, published),
+            }
         }
         Phase::Failed { end } => (end.reason, hinted(&end.message, end.hint.as_deref())),
     }
@@ -184,6 +219,8 @@ fn conditions(
         (FAILED, has_failed),
         (SUSPENDED, is_suspended),
     ];
+    let passed = gate_of(phase).map(|gate| (GATE_PASSED, gate.passed));
+    let holds: Vec<(&str, bool)> = holds.into_iter().chain(passed).collect();
     let (reason, message) = reason(phase, observed);
     said(&holds, (reason.as_str(), message), old, generation, &observed.now)
 }

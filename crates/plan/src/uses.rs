@@ -35,15 +35,32 @@ pub(crate) fn capacity(context: &Context<'_>, phase: &Phase, wish: Wish) -> Opti
     });
     let makes = wish == Wish::Make && all.provisioner != Some(Provisioner::Existing);
     all.pool = (makes || is_there && wish == Wish::Keep).then_some(name);
-    for pod in seen.trainings.iter().flat_map(|job| seen.pods(job)) {
-        merge(&mut all, pod);
-    }
-    end_lost(&mut all, phase, seen, observed);
+    merge_all(&mut all, phase, seen, observed);
     all.seconds.queued = all.seconds.queued.max(queued(seen));
     let surplus = all.uses.len().saturating_sub(MOST);
     all.uses.drain(..surplus);
     let is_new = all == CapacityStatus { gpus: all.gpus, ..CapacityStatus::default() };
     released((!is_new).then_some(all), observed)
+}
+
+/// How often nodes were taken away from this revision, as of now: the next node is chosen by it.
+pub(crate) fn interruptions(
+    run: &Run<'_>,
+    phase: &Phase,
+    seen: &Seen<'_>,
+    observed: &Observed,
+) -> u32 {
+    let mut all = run.kept().and_then(|status| status.capacity.clone()).unwrap_or_default();
+    merge_all(&mut all, phase, seen, observed);
+    all.interruptions
+}
+
+/// Adds what is seen of the training's pods, and of those that are gone.
+fn merge_all(all: &mut CapacityStatus, phase: &Phase, seen: &Seen<'_>, observed: &Observed) {
+    for pod in seen.trainings.iter().flat_map(|job| seen.pods(job)) {
+        merge(all, pod);
+    }
+    end_lost(all, phase, seen, observed);
 }
 
 fn chosen(all: &mut CapacityStatus, context: &Context<'_>) {

@@ -158,3 +158,34 @@ fn the_least_memory_is_between_two_products() {
         assert!(smaller.map(plan::catalogue::Product::memory).all(|one| !holds(one)), "{name}");
     }
 }
+
+/// What would make a run smaller is told with what it comes to, the cheapest first, and each comes to less than
+/// those before it; a run that asks for no nodes is told nothing.
+#[test]
+fn changes_that_make_a_run_smaller_are_tried() {
+    let asked = |model: &str, stated: &str, longest: u64| {
+        let (workspace, inputs) = run(model, stated, longest);
+        plan::preflight(&workspace, &inputs).unwrap().1.unwrap()
+    };
+    let nodes = "compute: {nodes: {}}";
+    let fp32 = format!("{nodes}\n  hyperparameters: {{precision: FP32}}");
+    let found = asked("llama-70b", &fp32, 2000);
+    let words: Vec<&str> = found.smaller.iter().map(|one| one.change.as_str()).collect();
+    assert_eq!(words[0], "set `precision: BF16`");
+    assert!(words.contains(&"set `quantization: NF4` (QLoRA)"), "{words:?}");
+    let mut last = found.memory;
+    for one in &found.smaller {
+        assert!(one.gpu_memory < last, "{found:?}");
+        last = one.gpu_memory;
+    }
+    // What is told is what the run comes to, once it is changed so.
+    let half = format!("{nodes}\n  hyperparameters: {{precision: BF16}}");
+    assert_eq!(asked("llama-70b", &half, 2000).memory, found.smaller[0].gpu_memory);
+
+    let full = asked("llama-8b", &format!("{nodes}\n  adapter: {{full: {{}}}}"), 2000);
+    assert!(full.smaller[0].change.starts_with("train an adapter"), "{full:?}");
+    let long = asked("llama-8b", nodes, 64_000);
+    let shorter = long.smaller.iter().any(|one| one.change.contains("maxSequenceLength: 32000"));
+    assert!(shorter, "{long:?}");
+    assert!(asked("llama-8b", "compute: {gpus: 1}", 2000).smaller.is_empty());
+}

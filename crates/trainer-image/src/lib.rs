@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use api::RunSpec;
 use api::run_spec::HeldOut;
+use api::workspace::Score;
 use oci::image::{MODELS, annotation};
 use oci::{Error, Folder, Image, Options, Pushed, Target};
 use train::{ExitClass, Outcome};
@@ -31,6 +32,13 @@ pub fn class(error: &Error) -> ExitClass {
         oci::Class::Refused => ExitClass::Refused,
         oci::Class::MayPass => ExitClass::Io,
     }
+}
+
+/// Scores of base and tuned model, as they are told: what `evaluation.gate` goes by.
+pub fn scores(outcome: &Outcome) -> Vec<Score> {
+    let rows = outcome.compared.iter().flat_map(|compared| &compared.rows);
+    rows.map(|row| Score { metric: row.metric.clone(), base: Some(row.base), tuned: row.tuned })
+        .collect()
 }
 
 /// Packs what the run left and pushes it.

@@ -14,11 +14,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use api::termination::{Stage, Termination};
-use api::workspace::{AdapterStatus, CheckpointPlace, Resolved as Estimate, Score};
+use api::workspace::{AdapterStatus, CheckpointPlace, Resolved as Estimate};
 use api::{DataFacts, MachineFacts, TrainerStatus, Workspace};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use oci::{Options, Target};
+use plan::Asked;
 use train::event::Event;
 use train::{ExitClass, Outcome};
 
@@ -46,8 +47,8 @@ struct Prepared {
     workspace: Workspace,
     data: DataFacts,
     resolved: plan::Resolved,
-    /// Bytes of the smallest GPU that holds the run, where it asks for one; preflight's alone.
-    gpu_memory: Option<u64>,
+    /// What the run asks of a GPU, where it asks for one; preflight's alone.
+    gpu: Option<Asked>,
     target: Option<Target>,
     options: Options,
 }
@@ -81,8 +82,8 @@ fn prepare(
     if let Some(target) = &target {
         oci::blocking::check_push(target, &options).map_err(|error| Ended::registry(&error))?;
     }
-    let (data, resolved, gpu_memory) = resolve(role, &workspace, machine, progress)?;
-    Ok(Prepared { workspace, data, resolved, gpu_memory, target, options })
+    let (data, resolved, gpu) = resolve(role, &workspace, machine, progress)?;
+    Ok(Prepared { workspace, data, resolved, gpu, target, options })
 }
 
 fn estimate(prepared: &Prepared) -> Estimate {
@@ -92,7 +93,8 @@ fn estimate(prepared: &Prepared) -> Estimate {
         examples: data.train.examples,
         training_tokens: resolved.estimate.training_tokens,
         memory: resolved.estimate.memory_total,
-        gpu_memory: prepared.gpu_memory,
+        gpu_memory: prepared.gpu.as_ref().map(|gpu| gpu.memory),
+        smaller: prepared.gpu.as_ref().map(|gpu| gpu.smaller.clone()).unwrap_or_default(),
         seconds: resolved.estimate.seconds,
         base_model: Some(base_model.reference.clone()),
     }
@@ -128,7 +130,7 @@ fn train(
         pusher.discard();
     }
     let TrainerStatus { progress, resumed_from, .. } = progress.status();
-    let evaluation = scores(&outcome);
+    let evaluation = crate::scores(&outcome);
     let done =
         Termination { adapter, evaluation, progress, resumed_from, ..Termination::default() };
     Ok(Termination { push_seconds, ..done })
@@ -196,7 +198,7 @@ fn resolve(
     workspace: &Workspace,
     machine: MachineFacts,
     progress: &Progress,
-) -> Result<(DataFacts, plan::Resolved, Option<u64>), Ended> {
+) -> Result<(DataFacts, plan::Resolved, Option<Asked>), Ended> {
     let configuration =
         |error: &dyn std::error::Error, hint| Ended::new(ExitClass::Configuration, error, hint);
     let sources = mounts::sources(workspace, progress)?;
@@ -216,10 +218,10 @@ fn resolve(
         Role::Preflight => plan::preflight(workspace, &inputs),
         Role::Train => plan::resolve(workspace, &inputs).map(|resolved| (resolved, None)),
     };
-    let (mut resolved, gpu_memory) = chosen.map_err(Ended::faults)?;
+    let (mut resolved, gpu) = chosen.map_err(Ended::faults)?;
     let tokens = &mut resolved.run_spec.training.micro_batch_tokens;
     *tokens = (*tokens >> halvings()).max(1);
-    Ok((inputs.data, resolved, gpu_memory))
+    Ok((inputs.data, resolved, gpu))
 }
 
 /// How often an earlier attempt ran out of memory.
@@ -235,10 +237,4 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>, Ended> {
             .map_err(|error| Ended::new(ExitClass::Internal, &error, None))?;
     }
     Ok(stop)
-}
-
-fn scores(outcome: &Outcome) -> Vec<Score> {
-    let rows = outcome.compared.iter().flat_map(|compared| &compared.rows);
-    rows.map(|row| Score { metric: row.metric.clone(), base: Some(row.base), tuned: row.tuned })
-        .collect()
 }

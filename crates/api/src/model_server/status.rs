@@ -52,7 +52,8 @@ pub struct ServedAdapterStatus {
     /// Ready replicas that hold this digest, of all ready ones, such as `3/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<String>,
-    /// Why it is not served everywhere, where that is known.
+    /// Why it is not served everywhere, where that is known; or why a newer revision is not taken up: it failed
+    /// its workspace's `evaluation.gate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

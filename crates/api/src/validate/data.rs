@@ -200,11 +200,13 @@ pub(super) fn evaluation(spec: &FineTuneWorkspaceSpec, faults: &mut Faults) -> E
         }
     }
     metrics(spec, raw.metrics.as_deref().unwrap_or_default(), faults);
+    let gate = super::gate::gate(spec, &raw, faults);
     Evaluation {
         every_steps: raw.every_steps,
         metrics: raw.metrics,
         max_new_tokens: raw.max_new_tokens,
         max_examples: raw.max_examples,
+        gate,
     }
 }
 

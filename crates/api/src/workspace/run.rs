@@ -7,10 +7,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Metric, NodesSpec};
+use super::{Device, GateSpec, Metric, NodesSpec};
 
 /// When held-out examples are scored, and by what.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EvaluationSpec {
     /// Optimizer steps between two scorings of the validation examples; 0 is at the end of each epoch.
@@ -32,6 +32,12 @@ pub struct EvaluationSpec {
     /// Test examples that answers are generated for; 0 is all. 200 when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_examples: Option<u32>,
+
+    /// What the tuned model must reach. One that does not is published all the same; a `ModelServer` that
+    /// follows the workspace goes on with the newest revision that did. No part of the revision: it may be
+    /// changed after the run. None when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateSpec>,
 }
 
 /// Stops the run when the validation loss no longer falls.

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gate::GateStatus;
 use super::nodes::CapacityStatus;
 
 /// What was observed of the workspace.
@@ -22,7 +23,8 @@ pub struct FineTuneWorkspaceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
 
-    /// `Ready`, `Reconciling`, `Stalled`; `Complete`, `Failed`, `Suspended`.
+    /// `Ready`, `Reconciling`, `Stalled`; `Complete`, `Failed`, `Suspended`; with `spec.evaluation.gate`,
+    /// `GatePassed`, once the adapter is published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 
@@ -45,6 +47,10 @@ pub struct FineTuneWorkspaceStatus {
     /// The published adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<AdapterStatus>,
+
+    /// Whether the published adapter is what `spec.evaluation.gate` asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateStatus>,
 
     /// Adapters that were published, of this revision and of earlier ones, the newest at the end; at most ten.
     /// A `ModelServer` may name one by its revision.
@@ -122,6 +128,10 @@ pub struct Published {
     pub image: String,
     /// Digest of the manifest.
     pub digest: String,
+    /// Why it failed its gate; unset of one that passed, or had none. Servers that follow the workspace take
+    /// up none that failed, those that name its revision do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_failed: Option<String>,
 }
 
 /// A checkpoint in the registry, from which a run goes on that has lost its pod.
@@ -149,11 +159,24 @@ pub struct Resolved {
     /// Bytes of the smallest GPU that holds the run, by the estimate; none where no GPU does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<u64>,
+    /// Changes with which the run would take a smaller GPU, the cheapest first; where it asks for nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smaller: Vec<Smaller>,
     /// Seconds of training, scoring and generation on the machine that preflight ran on.
     pub seconds: u64,
     /// The base model, pinned: the commit that a branch stood for is the one that is trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_model: Option<String>,
+}
+
+/// A change of the spec, and what the run would then take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Smaller {
+    /// What to change, such as ``set `quantization: NF4` (QLoRA)``.
+    pub change: String,
+    /// Bytes of the smallest GPU that then holds the run, by the estimate.
+    pub gpu_memory: u64,
 }
 
 /// One score of generated answers.

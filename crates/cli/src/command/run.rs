@@ -30,17 +30,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let outcome = train(&document, &mut prepared, &mut screen)?;
     let published = publish::publish(&document.workspace, &outcome, &prepared, &args.registry)?;
     write_report(&outcome, &prepared.resolved, &published)?;
+    let gate = document.workspace.evaluation.gate.as_ref();
+    let gate = gate.map(|gate| plan::judge(gate, &trainer_image::scores(&outcome)));
     match args.output.output {
         Output::Text if outcome.reused => {
             eprintln!("this run was complete already: nothing was trained");
-            view::outcome::print(&outcome, &published);
+            view::outcome::print(&outcome, &published, gate.as_ref());
         }
-        Output::Text => view::outcome::print(&outcome, &published),
+        Output::Text => view::outcome::print(&outcome, &published, gate.as_ref()),
         Output::Json => say::json_line(&json!({
             "event": "published",
             "reference": published.reference,
             "digest": published.digest,
             "outcome": outcome,
+            "gate": gate,
         })),
     }
     Ok(())

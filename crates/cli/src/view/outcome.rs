@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use api::workspace::GateStatus;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use train::Outcome;
@@ -26,7 +27,7 @@ pub(crate) struct Published {
 }
 
 /// Prints all of it.
-pub(crate) fn print(outcome: &Outcome, published: &Published) {
+pub(crate) fn print(outcome: &Outcome, published: &Published, gate: Option<&GateStatus>) {
     let dir = &outcome.dir;
     if let Some(compared) = &outcome.compared {
         say!("\n{}", comparison(compared));
@@ -45,11 +46,19 @@ pub(crate) fn print(outcome: &Outcome, published: &Published) {
     );
     say!("adapter  {}", published.reference);
     say!("digest   {}", published.digest);
+    if let Some(gate) = gate {
+        say!("gate     {}", verdict(gate));
+    }
     let report = dir.join("report.html");
     if report.is_file() {
         say!("report   {}", report.display());
     }
     next(outcome, published);
+}
+
+/// What `evaluation.gate` says.
+fn verdict(gate: &GateStatus) -> String {
+    format!("{}: {}", if gate.passed { "passed" } else { "failed" }, gate.message)
 }
 
 /// Commands worth trying now.

@@ -78,9 +78,10 @@ impl Runs {
         let ended = Opts::new("anneal_runs_total", "Runs that ended, by phase and reason");
         let ended = IntCounterVec::new(ended, &["phase", "reason"])?;
         registry.register(Box::new(ended.clone()))?;
-        ended.with_label_values(&["Succeeded", Reason::Succeeded.as_str()]);
-        for reason in Reason::ALL.iter().filter(|reason| **reason != Reason::Succeeded) {
-            ended.with_label_values(&["Failed", reason.as_str()]);
+        let of_success = [Reason::Succeeded, Reason::GateFailed];
+        for reason in Reason::ALL {
+            let phase = if of_success.contains(reason) { "Succeeded" } else { "Failed" };
+            ended.with_label_values(&[phase, reason.as_str()]);
         }
         let gpus = "GPUs times the seconds for which pods held them";
         let gpus = CounterVec::new(Opts::new("anneal_gpu_seconds_total", gpus), &[NAMESPACE])?;

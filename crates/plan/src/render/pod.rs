@@ -9,12 +9,12 @@ use api::valid::{DataSource, HeldOut, ModelSource};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, Volume, VolumeMount,
+    PodSpec, Probe, ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::volumes::{USER, container_security, docker_config, empty, image, mount};
+use super::volumes::{container_security, docker_config, empty, image, mount, pod_security};
 use super::{Context, config_map, hub, pool};
 use crate::end::{self, Again};
 use crate::names::{self, Role};
@@ -50,17 +50,7 @@ pub(super) fn pod(context: &Context<'_>, role: Role, number: u32) -> PodSpec {
         node_selector: trains.then(|| compute.node_selector.clone()).filter(|map| !map.is_empty()),
         tolerations: trains.then(|| compute.tolerations.clone()).filter(|list| !list.is_empty()),
         image_pull_secrets: pull_secrets(context),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security()),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(context.observed.settings.trainer_image.clone()),

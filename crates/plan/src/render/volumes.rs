@@ -1,13 +1,29 @@
-//! Volumes, mounts and the rights of a container, as all our pods have them.
+//! Volumes, mounts and the rights of pod and container, as all our pods have them.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, EmptyDirVolumeSource, ImageVolumeSource, KeyToPath, SecretVolumeSource,
-    SecurityContext, Volume, VolumeMount,
+    Capabilities, EmptyDirVolumeSource, ImageVolumeSource, KeyToPath, PodSecurityContext,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 
 /// The user in our images, as in distroless ones.
-pub(crate) const USER: i64 = 65532;
+const USER: i64 = 65532;
 
+/// What the `restricted` Pod Security level asks of a pod.
+pub(crate) fn pod_security() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// And of a container.
 pub(crate) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),

@@ -6,6 +6,7 @@ use api::run_spec::{Checkpoints, Evaluation, Format, Metric};
 use super::Made;
 use super::adapter::Chosen;
 use super::length::Length;
+use crate::gate;
 use crate::inputs::Inputs;
 
 /// Scorings and checkpoints in a run.
@@ -44,11 +45,17 @@ pub(super) fn choose(
         return evaluation;
     }
     evaluation.metrics = made.choose("evaluation.metrics", stated.metrics.clone(), || {
-        if workspace.data.labels.is_empty() {
+        let (mut metrics, mut reason) = if workspace.data.labels.is_empty() {
             (vec![Metric::ExactMatch, Metric::RougeL], "answers are free text".to_owned())
         } else {
             (vec![Metric::Accuracy, Metric::MacroF1], "answers are one of data.labels".to_owned())
+        };
+        let gated = gate::of_answers(stated.gate.as_ref());
+        if let Some(metric) = gated.filter(|metric| !metrics.contains(metric)) {
+            metrics.push(metric);
+            reason += &format!(", and the gate is of {metric:?}");
         }
+        (metrics, reason)
     });
     let given = stated.max_new_tokens.map(|tokens| tokens as usize);
     evaluation.max_new_tokens = made.choose("evaluation.maxNewTokens", given, || {

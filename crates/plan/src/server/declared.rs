@@ -25,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) pull_secret: Option<String>,
     /// Why the image is not what the spec asks for.
     pub(crate) trouble: Option<(ServerReason, String)>,
+    /// Why a newer revision is passed over.
+    pub(crate) passed_over: Option<String>,
 }
 
 impl Wanted {
@@ -102,25 +104,24 @@ pub(super) fn wanted(raw: &ModelServer, observed: &ServerObserved) -> Vec<Wanted
         .chain(declared.adapters.iter().map(|row| (row.name.as_str(), row.image.as_str())))
         .collect();
     let one = |adapter: &ServedAdapter| {
-        let (image, trouble) = match found(adapter, observed) {
-            Ok(image) => (Some(image), None),
-            Err(trouble) => {
-                (told.get(adapter.name.as_str()).map(|image| (*image).to_owned()), Some(trouble))
-            }
+        let before = || told.get(adapter.name.as_str()).map(|image| (*image).to_owned());
+        let (image, passed_over, trouble) = match found(adapter, observed) {
+            Ok((image, passed_over)) => (Some(image), passed_over, None),
+            Err(trouble) => (before(), None, Some(trouble)),
         };
         let (name, pull_secret) = (adapter.name.clone(), adapter.pull_secret.clone());
-        Wanted { name, image, pull_secret, trouble }
+        Wanted { name, image, pull_secret, trouble, passed_over }
     };
     raw.spec.adapters.iter().map(one).collect()
 }
 
-/// The image of an adapter, or why there is none.
+/// The image of an adapter, with why a newer revision is passed over; or why there is none.
 fn found(
     adapter: &ServedAdapter,
     observed: &ServerObserved,
-) -> Result<String, (ServerReason, String)> {
+) -> Result<(String, Option<String>), (ServerReason, String)> {
     let Some(workspace) = &adapter.workspace else {
-        return Ok(adapter.image.clone().unwrap_or_default());
+        return Ok((adapter.image.clone().unwrap_or_default(), None));
     };
     let Some(published) = observed.workspaces.get(workspace) else {
         let message = format!("there is no workspace `{workspace}` in this namespace");
@@ -130,9 +131,9 @@ fn found(
         let message = format!("the workspace `{workspace}` has published nothing yet");
         return Err((ServerReason::AwaitingAdapter, message));
     };
-    let Some(revision) = &adapter.revision else { return Ok(pinned(newest)) };
+    let Some(revision) = &adapter.revision else { return followed(workspace, published, newest) };
     let chosen = published.iter().find(|one| one.revision == *revision);
-    chosen.map(pinned).ok_or_else(|| {
+    chosen.map(|chosen| (pinned(chosen), None)).ok_or_else(|| {
         let known: Vec<&str> = published.iter().map(|one| one.revision.as_str()).collect();
         let message = format!(
             "the workspace `{workspace}` has published no revision `{revision}`, but {}",
@@ -140,6 +141,24 @@ fn found(
         );
         (ServerReason::AdapterMissing, message)
     })
+}
+
+/// The newest revision that passed its gate, or had none.
+fn followed(
+    workspace: &str,
+    published: &[Published],
+    newest: &Published,
+) -> Result<(String, Option<String>), (ServerReason, String)> {
+    let revision = &newest.revision;
+    let Some(why) = &newest.gate_failed else { return Ok((pinned(newest), None)) };
+    let failed =
+        format!("revision {revision} failed the gate of the workspace `{workspace}`: {why}");
+    match published.iter().rfind(|one| one.gate_failed.is_none()) {
+        Some(passed) => {
+            Ok((pinned(passed), Some(format!("{failed}; {} is served", passed.revision))))
+        }
+        None => Err((ServerReason::AwaitingAdapter, format!("{failed}; none has passed"))),
+    }
 }
 
 /// The image by its digest, without a tag: a tag may be moved.

@@ -94,7 +94,7 @@ pub fn published(status: &FineTuneWorkspaceStatus) -> Vec<Published> {
         (all.is_empty(), &status.adapter, &status.revision)
     {
         let (image, digest) = (adapter.image.clone(), adapter.digest.clone());
-        all.push(Published { revision: revision.clone(), image, digest });
+        all.push(Published { revision: revision.clone(), image, digest, gate_failed: None });
     }
     all
 }

@@ -63,6 +63,7 @@ pub(super) fn unreadable(server: &Server<'_>, message: String, now: &Time) -> Mo
 fn adapter(wanted: &Wanted, spread: &Spread, ready: usize) -> ServedAdapterStatus {
     let told = wanted.trouble.as_ref().map(|(_, message)| message);
     let told = told.or(spread.refused.as_ref()).or(spread.unreachable.as_ref());
+    let told = told.or(wanted.passed_over.as_ref());
     ServedAdapterStatus {
         name: wanted.name.clone(),
         image: wanted.image.clone(),

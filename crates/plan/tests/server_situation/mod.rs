@@ -27,6 +27,8 @@ pub(crate) struct Situation {
     pub(crate) seconds: i64,
     /// Digits of the digests that workspaces have published, by revision, the newest at the end.
     pub(crate) workspaces: BTreeMap<String, Vec<(String, String)>>,
+    /// Why revisions failed their gate.
+    pub(crate) gate_failed: BTreeMap<String, String>,
     pub(crate) pods: Vec<PodNow>,
     /// The Deployment's pods are not all of the last template.
     pub(crate) rolling: bool,
@@ -108,7 +110,7 @@ pub(crate) fn stage(mut server: ModelServer, now: &Situation) -> (ModelServer, S
         (server, observed) = (then, seen);
     }
     observed.now = Time(start.0 + SignedDuration::from_secs(now.seconds));
-    observed.workspaces = now.workspaces.iter().map(published).collect();
+    observed.workspaces = now.workspaces.iter().map(|one| published(one, now)).collect();
     observed.pods = Vec::new();
     observed.held = BTreeMap::new();
     for (number, pod) in now.pods.iter().enumerate() {
@@ -121,11 +123,15 @@ pub(crate) fn stage(mut server: ModelServer, now: &Situation) -> (ModelServer, S
     (server, observed)
 }
 
-fn published((name, all): (&String, &Vec<(String, String)>)) -> (String, Vec<Published>) {
+fn published(
+    (name, all): (&String, &Vec<(String, String)>),
+    now: &Situation,
+) -> (String, Vec<Published>) {
     let one = |(revision, digits): &(String, String)| Published {
         revision: revision.clone(),
         image: format!("registry.example.com/team/{name}:{revision}"),
         digest: digest(digits),
+        gate_failed: now.gate_failed.get(revision).cloned(),
     };
     (name.clone(), all.iter().map(one).collect())
 }

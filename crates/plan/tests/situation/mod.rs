@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::condition::Reason;
+use api::workspace::FineTuneWorkspaceSpec;
 use api::{FineTuneWorkspace, Termination, TrainerStatus};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -21,6 +22,8 @@ use serde_json::{Value, json};
 pub(crate) struct Situation {
     /// Stands before the present one: its plan's status is the workspace's.
     pub(crate) before: Option<Box<Self>>,
+    /// The spec at that time, where it was another one.
+    pub(crate) spec_before: Option<FineTuneWorkspaceSpec>,
     /// The spec was edited since `before`.
     pub(crate) edited: bool,
     /// Minutes since the workspace was made.
@@ -96,9 +99,12 @@ pub(crate) fn stage(
     workspace.metadata.uid = Some("uid-of-the-workspace".to_owned());
     workspace.metadata.generation = Some(1);
     if let Some(before) = &now.before {
+        let spec = workspace.spec.clone();
+        workspace.spec = now.spec_before.clone().unwrap_or_else(|| spec.clone());
         let (raw, observed) = stage(workspace, before);
         workspace = raw;
         workspace.status = Some(plan(&workspace, &observed).status);
+        workspace.spec = spec;
     }
     if now.edited {
         workspace.metadata.generation = Some(2);
@@ -161,10 +167,11 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         observed.config_maps.extend(there.config_maps);
     }
     if now.pooled {
-        // What is there was made while the pod was awaited.
+        // What is there was made while the first pod was awaited.
         let mut earlier = unsuspended.clone();
         earlier.metadata.finalizers = None;
         let mut there = observed.clone();
+        there.pods.clear();
         let last = there.jobs.last_mut().unwrap();
         last.status = None;
         last.spec.as_mut().unwrap().suspend = Some(false);

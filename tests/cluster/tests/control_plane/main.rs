@@ -5,6 +5,7 @@
 
 mod definition;
 mod failures;
+mod gate;
 mod hands;
 mod life;
 mod limits;

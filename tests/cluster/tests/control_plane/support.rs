@@ -84,9 +84,14 @@ pub(crate) async fn trainer(
 
 /// An adapter in a registry that asks for a login.
 pub(crate) async fn push(registry: &Registry) -> AdapterStatus {
+    push_weights(registry, "weights").await
+}
+
+/// One with these weights.
+pub(crate) async fn push_weights(registry: &Registry, weights: &str) -> AdapterStatus {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
-    std::fs::write(folder.path().join("adapter_model.safetensors"), "weights").unwrap();
+    std::fs::write(folder.path().join("adapter_model.safetensors"), weights).unwrap();
     let login = tempfile::tempdir().unwrap();
     let bytes = secret("push", registry).data.unwrap().remove(".dockerconfigjson").unwrap().0;
     std::fs::write(login.path().join("config.json"), bytes).unwrap();

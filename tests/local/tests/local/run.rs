@@ -112,3 +112,22 @@ fn answer_of_transformers(folder: &Path, prompt: &str, new_tokens: &str) -> anyh
     let mut script = testkit::python::script(&python, &script);
     testkit::python::succeed(script.arg(folder).args([prompt, new_tokens]))
 }
+
+#[test]
+fn a_gate_is_told_with_both_numbers_and_refuses_nothing() {
+    let project = Project::new().unwrap();
+    let gate = "evaluation:\n    gate: {metric: Accuracy, atLeast: 0.0}";
+    project.edit("evaluation:", gate).unwrap();
+    let ran = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("gate     passed: Accuracy is "), "{}", ran.stdout);
+    // The gate is no part of the revision: nothing is trained again.
+    project
+        .edit("evaluation:", &gate.replace("Accuracy, atLeast: 0.0", "Loss, atMost: 0.0"))
+        .unwrap();
+    let ran = project.run(&["run", "-f", "tune.yaml"]).unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("this run was complete already"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("gate     failed: Loss is "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("; asked for: at most 0"), "{}", ran.stdout);
+}

@@ -6,14 +6,13 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler,
-    LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
-    SleepAction, TopologySpreadConstraint,
+    LocalObjectReference, PodSpec, PodTemplateSpec, Probe, SleepAction, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{CONTROL_PORT, PORT, anneal, around};
-use crate::render::{USER, container_security};
+use crate::render::{container_security, pod_security};
 use crate::server::Server;
 use crate::server::observed::ServerObserved;
 
@@ -78,17 +77,7 @@ fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
             ..TopologySpreadConstraint::default()
         }]),
         image_pull_secrets: pull_secrets(server, observed),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security()),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(observed.settings.server_image.clone()),
