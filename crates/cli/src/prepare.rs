@@ -10,7 +10,7 @@ use api::{DataFacts, Fault, MachineFacts, ModelFacts};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use train::ExitClass;
-use train::data::{self, Dataset, Tell};
+use train::data::{Dataset, Tell};
 
 use crate::args::{RegistryArgs, WorkspaceArgs};
 use crate::failure::Failure;
@@ -37,17 +37,7 @@ pub(crate) struct Prepared {
     pub(crate) resolved: plan::Resolved,
     /// The GPU that the run would take in a cluster.
     pub(crate) sizing: Option<plan::Sizing>,
-    /// The examples themselves, where they were to be kept.
-    pub(crate) examples: Option<Dataset>,
-}
-
-/// What becomes of the examples once they have been looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Examples {
-    /// Only what the plan needs to know of them stays in memory.
-    Counted,
-    /// They are trained on: reading them again would take as long as now.
-    Kept,
+    pub(crate) examples: Dataset,
 }
 
 /// Reads and checks the YAML.
@@ -78,7 +68,6 @@ fn from_stdin() -> std::io::Result<Vec<u8>> {
 /// Fetches the sources, looks at them, and resolves what the workspace leaves open.
 pub(crate) fn resolve(
     document: &Document,
-    kept: Examples,
     registry: &RegistryArgs,
     catalogue: &plan::Catalogue,
     screen: &mut Screen,
@@ -95,7 +84,11 @@ pub(crate) fn resolve(
     let sources = locate(document, local, registry, &fetched)?;
     screen.doing("reading the data");
     let mut tell = |done, total| screen.reading(done, total);
-    let (data, examples) = survey(document, &sources, &files, &model, kept, &mut tell)?;
+    let examples = survey(document, &sources, &files, &model, &mut tell)?;
+    if examples.from_cache {
+        screen.note("tokens: from the cache");
+    }
+    let data = examples.facts.clone();
     let machine = machine::facts();
     let inputs = plan::Inputs { model, data, machine, sources };
     let resolved =
@@ -155,9 +148,8 @@ fn survey(
     sources: &plan::Sources,
     files: &ModelFiles,
     model: &ModelFacts,
-    kept: Examples,
     tell: &mut Tell<'_>,
-) -> Result<(DataFacts, Option<Dataset>), Failure> {
+) -> Result<Dataset, Failure> {
     let tokenizer = Tokenizer::open(files).map_err(|error| {
         let failure = Failure::of(ExitClass::Configuration, &error);
         Failure { hint: error.hint(), ..failure }
@@ -165,16 +157,11 @@ fn survey(
     let workspace = &document.workspace;
     let block = plan::data_block(workspace, model.context, sources);
     let seed = plan::seed(workspace);
-    let (facts, examples) = match kept {
-        Examples::Counted => (data::survey_with(&block, &tokenizer, seed, tell), None),
-        Examples::Kept => {
-            let examples = Dataset::read(&block, &tokenizer, seed, tell);
-            (examples.facts.clone(), Some(examples))
-        }
-    };
-    if facts.fault_count == 0 {
-        return Ok((facts, examples));
+    let cache = trainer_image::token_cache();
+    let examples = Dataset::read(&block, &tokenizer, seed, cache.as_deref(), tell);
+    if examples.facts.fault_count == 0 {
+        return Ok(examples);
     }
-    let DataFacts { faults, fault_count, .. } = facts;
+    let DataFacts { faults, fault_count, .. } = examples.facts;
     Err(Failure::faults("the data", faults, fault_count))
 }

@@ -139,25 +139,47 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         tools: Option<&Value>,
     ) -> Result<String, ChatError> {
-        if let (Some(other), Some(_)) = (&self.with_tools, tools) {
-            return other.render(messages, add_generation_prompt, tools);
-        }
-        if messages.is_empty() {
-            return Err(ChatError::Empty);
-        }
-        let environment = self.compiled.as_ref().map_err(Clone::clone)?;
-        let mut context = Map::new();
-        for (name, token) in &self.special_tokens {
-            context.insert(name.clone(), Value::String(token.clone()));
-        }
-        let messages = messages.iter().map(as_json).collect();
-        context.insert("messages".to_owned(), Value::Array(messages));
-        context.insert("tools".to_owned(), tools.cloned().unwrap_or(Value::Null));
-        context.insert("documents".to_owned(), Value::Null);
-        context.insert("add_generation_prompt".to_owned(), Value::Bool(add_generation_prompt));
-        context.insert(python::NOW.to_owned(), self.now.map_or(Value::Null, Value::from));
+        self.conversation(messages, tools).render(messages.len(), add_generation_prompt)
+    }
+
+    /// A conversation to be rendered more than once.
+    pub fn conversation(&self, messages: &[Message], tools: Option<&Value>) -> Conversation<'_> {
+        let template = match (&self.with_tools, tools) {
+            (Some(other), Some(_)) => other,
+            _ => self,
+        };
+        let mut context: BTreeMap<&str, minijinja::Value> = template
+            .special_tokens
+            .iter()
+            .map(|(name, token)| (name.as_str(), token.as_str().into()))
+            .collect();
+        context.insert("tools", tools.map_or(().into(), |tools| Serde(tools).into()));
+        context.insert("documents", ().into());
+        context.insert(python::NOW, template.now.map_or(().into(), Into::into));
+        let messages = messages.iter().map(|message| Serde(as_json(message)).into()).collect();
+        Conversation { template, messages, context }
+    }
+}
+
+/// Messages and what else the template sees, ready to be rendered.
+#[derive(Debug)]
+pub struct Conversation<'a> {
+    template: &'a ChatTemplate,
+    messages: Vec<minijinja::Value>,
+    context: BTreeMap<&'a str, minijinja::Value>,
+}
+
+impl Conversation<'_> {
+    /// The text of the first `count` messages.
+    pub fn render(&self, count: usize, add_generation_prompt: bool) -> Result<String, ChatError> {
+        let messages = self.messages.get(..count).filter(|messages| !messages.is_empty());
+        let messages = messages.ok_or(ChatError::Empty)?.to_vec();
+        let environment = self.template.compiled.as_ref().map_err(Clone::clone)?;
+        let mut context = self.context.clone();
+        context.insert("messages", messages.into());
+        context.insert("add_generation_prompt", add_generation_prompt.into());
         let template = environment.get_template(NAME).map_err(|error| fault(&error))?;
-        template.render(Serde(&context)).map_err(|error| fault(&error))
+        template.render(context).map_err(|error| fault(&error))
     }
 }
 

@@ -7,12 +7,14 @@ mod folder;
 mod gguf;
 mod pieces;
 mod special;
+mod words;
 mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use pieces::Pieces;
+use sha2::{Digest, Sha256};
 use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::chat::ChatTemplate;
@@ -24,6 +26,8 @@ use crate::weights::gguf::GgufError;
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: Inner,
+    /// The shorter way, where there is one.
+    words: Option<words::Words>,
     bos: Option<u32>,
     pad: Option<u32>,
     eos: Vec<u32>,
@@ -141,7 +145,8 @@ impl Tokenizer {
         let (bos, pad) = (ids.get("bos_token").copied(), ids.get("pad_token").copied());
         let told_time = crate::chat::now();
         let special = description.special.clone();
-        Ok(Self { inner, bos, pad, eos, chat, special, told_time }.telling(told_time))
+        let words = words::Words::of(&inner);
+        Ok(Self { inner, words, bos, pad, eos, chat, special, told_time }.telling(told_time))
     }
 
     /// The same with another time for chat templates that ask for one, in seconds since 1970. At first it
@@ -175,6 +180,9 @@ impl Tokenizer {
     /// The tokens of `text`. `add_special` adds what the tokenizer puts around a text (a beginning token,
     /// as a rule); a rendered chat has that already.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        if let Some((ids, _)) = self.by_words(text, add_special) {
+            return Ok(ids);
+        }
         let encoding =
             self.inner.encode_fast(text, add_special).map_err(failed("encode a text"))?;
         Ok(encoding.get_ids().to_vec())
@@ -186,8 +194,24 @@ impl Tokenizer {
         text: &str,
         add_special: bool,
     ) -> Result<(Vec<u32>, Offsets), TokenizerError> {
+        if let Some(encoded) = self.by_words(text, add_special) {
+            return Ok(encoded);
+        }
         let encoding = self.inner.encode(text, add_special).map_err(failed("encode a text"))?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+    }
+
+    fn by_words(&self, text: &str, add_special: bool) -> Option<(Vec<u32>, Offsets)> {
+        self.words.as_ref()?.encode(&self.inner, text, add_special)
+    }
+
+    /// SHA-256 over all that the tokens of a text or a conversation depend on, but for the time.
+    pub fn fingerprint(&self) -> String {
+        let inner = self.inner.to_string(false).unwrap_or_default();
+        let chat = self.chat.as_ref().map(|chat| (chat.source(), chat.tools_source()));
+        let all = (inner, chat, &self.special, &self.eos);
+        let digest = Sha256::digest(serde_json::to_vec(&all).unwrap_or_default());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The text of `ids`, with or without special tokens.

@@ -7,14 +7,13 @@ use api::FineTuneWorkspace;
 use api::workspace::{API_VERSION, FineTuneWorkspaceSpec, FineTuneWorkspaceStatus, KIND};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{
     DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
-use kube::core::ApiResource;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Resource, ResourceExt as _};
 use plan::render::{is_lean, whole};
@@ -26,6 +25,7 @@ use crate::context::{Ctx, MANAGER};
 use crate::observe;
 use crate::obstacle::{conflict, refusal};
 use crate::pools;
+use crate::subject::Subject;
 use crate::workspace::Error;
 
 /// What could not be written, and why.
@@ -43,36 +43,6 @@ pub(crate) struct ApplyError {
 pub(crate) struct Applied {
     /// Not wholly, since something is in the way: the time after which to look again.
     pub(crate) again_after: Option<Duration>,
-}
-
-/// The object that a pass is for, as far as it does not matter of what kind it is.
-#[derive(Debug)]
-pub(crate) struct Subject {
-    kind: &'static str,
-    resource: ApiResource,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    /// What it is known by in this process, with what its user has last written.
-    pub(crate) key: String,
-    reference: ObjectReference,
-}
-
-impl Subject {
-    pub(crate) fn new<K>(kind: &'static str, object: &K) -> Self
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        let generation = object.meta().generation.unwrap_or_default();
-        Self {
-            kind,
-            resource: ApiResource::erase::<K>(&()),
-            key: format!("{kind}/{namespace}/{name}/{generation}"),
-            reference: object.object_ref(&()),
-            namespace,
-            name,
-        }
-    }
 }
 
 /// Carries out a plan. The event comes before what it tells of, what is mounted before what mounts it,

@@ -17,6 +17,7 @@ mod pools;
 mod products;
 mod rbac;
 mod server;
+mod subject;
 mod telemetry;
 mod watch;
 mod workspace;

@@ -20,9 +20,9 @@ use plan::{
 use serde::de::DeserializeOwned;
 use tracing::debug;
 
-use crate::apply::Subject;
 use crate::context::Ctx;
 use crate::pools;
+use crate::subject::Subject;
 
 /// Why something could not be looked at.
 #[derive(Debug, thiserror::Error)]

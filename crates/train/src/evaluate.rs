@@ -8,7 +8,7 @@ use api::run_spec::Metric;
 use lm::generate::{Flow, GenerateOptions};
 use lm::tokenizer::Tokenizer;
 
-use crate::data::{Example, Question, micro_batches};
+use crate::data::{Examples, Question};
 use crate::error::RunError;
 use crate::event::{Activity, Comparison, Event};
 use crate::events::Events;
@@ -32,14 +32,17 @@ pub(crate) struct Graded {
 /// Loss and token accuracy over `examples`; none where the caller wants to stop.
 pub(crate) fn score(
     session: &Session,
-    examples: &[Example],
+    examples: &Examples,
     micro_batch_tokens: usize,
     stop: &AtomicBool,
     events: &mut Events<'_>,
 ) -> Result<Option<Score>, RunError> {
-    let batches = micro_batches(examples, micro_batch_tokens);
     let total = examples.len() as u64;
-    session.score(&batches, &mut |done| {
+    let mut weight = 0.0;
+    for batch in examples.micro_batches(micro_batch_tokens) {
+        weight += batch?.label_weight();
+    }
+    session.score(examples.micro_batches(micro_batch_tokens), weight, &mut |done| {
         events.show(&Event::Progress { what: Activity::Validating, done: done as u64, total });
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
@@ -53,7 +56,7 @@ pub(crate) fn score(
 pub(crate) fn answers(
     session: &Session,
     tokenizer: &Tokenizer,
-    questions: &[&Question],
+    questions: &[Question],
     spec: &RunSpec,
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64),
@@ -95,7 +98,7 @@ pub(crate) fn answers(
 }
 
 /// How many of the first questions are answered at once: at least one.
-fn fitting(order: &[usize], questions: &[&Question], most_tokens: usize) -> usize {
+fn fitting(order: &[usize], questions: &[Question], most_tokens: usize) -> usize {
     let mut tokens = 0;
     let fits = |index: &&usize| {
         tokens += questions[**index].prompt_ids.len();

@@ -29,7 +29,7 @@ pub use error::{ExitClass, RunError};
 pub use event::Event;
 pub use facts::{FactsError, model_facts};
 pub use run_dir::Outcome;
-pub use trainer::{run, run_on};
+pub use trainer::{Given, run, run_on};
 
 #[cfg(test)]
 mod tests;

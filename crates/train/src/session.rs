@@ -5,6 +5,7 @@
 mod load;
 mod store;
 
+use std::borrow::Borrow;
 use std::ops::ControlFlow;
 
 use api::run_spec::{Adapter, Method, Training};
@@ -18,6 +19,7 @@ use tch::Kind;
 
 use crate::data::MicroBatch;
 use crate::error::RunError;
+use crate::files::FileError;
 use crate::method;
 use crate::optim::{self, AdamW, Settings};
 
@@ -69,31 +71,36 @@ impl Session {
         for param in self.model.trainable() {
             param.zero_grad();
         }
-        let score = self.pass(batches, true, &mut |_| ControlFlow::Continue(()))?;
+        let weight = batches.iter().map(MicroBatch::label_weight).sum();
+        let batches = batches.iter().map(Ok);
+        let score = self.pass(batches, weight, true, &mut |_| ControlFlow::Continue(()))?;
         Ok(score.unwrap_or_default())
     }
 
-    /// Loss and accuracy without a gradient. `on_batch` is told how many examples are done; where it
+    /// Loss and accuracy without a gradient; `weight` is that of all labels together. `on_batch` is told how many examples are done; where it
     /// breaks off, there is no score.
     pub fn score(
         &self,
-        batches: &[MicroBatch],
+        batches: impl Iterator<Item = Result<MicroBatch, FileError>>,
+        weight: f64,
         on_batch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<Score>, RunError> {
-        self.pass(batches, false, on_batch)
+        self.pass(batches, weight, false, on_batch)
     }
 
     fn pass(
         &self,
-        batches: &[MicroBatch],
+        batches: impl Iterator<Item = Result<impl Borrow<MicroBatch>, FileError>>,
+        weight: f64,
         training: bool,
         on_batch: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Option<Score>, RunError> {
-        let weight: f64 = batches.iter().map(MicroBatch::label_weight).sum();
         let scale = if weight > 0.0 { 1.0 / weight } else { 0.0 };
         let mut score = Score::default();
         let mut done = 0;
         for batch in batches {
+            let batch = batch?;
+            let batch = batch.borrow();
             let packed = self.pack(batch);
             let tape = Tape::new(TapeOptions {
                 mode: if training { Mode::Explicit } else { Mode::Infer },

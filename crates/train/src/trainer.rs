@@ -3,6 +3,7 @@
 mod end;
 mod start;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,18 +29,27 @@ pub fn run(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, RunError> {
-    run_on(spec, None, stop, on_event)
+    run_on(spec, Given::default(), stop, on_event)
 }
 
-/// The same, with the data as the caller has `read` them to plan the run.
+/// What a caller may have beside the specification.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The data as they were read to plan the run.
+    pub read: Option<Dataset>,
+    /// The folder in which tokens are kept.
+    pub cache: Option<PathBuf>,
+}
+
+/// The same, with what the caller has already.
 pub fn run_on(
     spec: &RunSpec,
-    read: Option<Dataset>,
+    given: Given,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, RunError> {
     let mut events = Events::new(on_event);
-    let result = runtime::catch(|| run_in_folder(spec, read, stop, &mut events))
+    let result = runtime::catch(|| run_in_folder(spec, given, stop, &mut events))
         .unwrap_or_else(|panic| Err(RunError::from_panic(panic.as_ref(), events.was_doing())));
     if let Err(error) = &result {
         events.failed(error);
@@ -49,7 +59,7 @@ pub fn run_on(
 
 fn run_in_folder(
     spec: &RunSpec,
-    read: Option<Dataset>,
+    given: Given,
     stop: &AtomicBool,
     events: &mut Events<'_>,
 ) -> Result<Outcome, RunError> {
@@ -60,7 +70,7 @@ fn run_in_folder(
     let spec = dir.spec();
     let checkpoints = dir.checkpoints();
     let found = start::newest(&dir, &checkpoints, events)?;
-    let begun = start::begin(&dir, found, read, events)?;
+    let begun = start::begin(&dir, found, given, events)?;
     let mut training = Training {
         spec,
         data: &begun.data,
@@ -125,7 +135,7 @@ impl Training<'_> {
         let training = &self.spec.training;
         let learning_rate = schedule::learning_rate(training, self.state.step);
         let started = Instant::now();
-        let batch = loader.next(training.batch_size, training.micro_batch_tokens);
+        let batch = loader.next(training.batch_size, training.micro_batch_tokens)?;
         let score = self.session.forward_backward(&batch.micro_batches)?;
         let grad_norm = self.session.optim_step(learning_rate)?;
         let seconds = started.elapsed().as_secs_f64();

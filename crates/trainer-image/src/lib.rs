@@ -41,6 +41,17 @@ pub fn scores(outcome: &Outcome) -> Vec<Score> {
         .collect()
 }
 
+/// The folder that downloads and tokens are kept in: `ANNEAL_CACHE`, or `.cache/anneal` in the home folder.
+pub fn cache() -> Option<PathBuf> {
+    let named = std::env::var_os("ANNEAL_CACHE").map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache").join("anneal")))
+}
+
+/// The folder in it that tokens are kept in.
+pub fn token_cache() -> Option<PathBuf> {
+    cache().map(|folder| folder.join("tokens"))
+}
+
 /// Packs what the run left and pushes it.
 pub fn publish(
     outcome: &Outcome,

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use api::RunSpec;
 use oci::{Options, Pushed, Target};
 use serde_json::{Value, json};
-use train::{ExitClass, Outcome};
+use train::{ExitClass, Given, Outcome};
 use trainer_image::pod::{self, Ended, Role};
 use trainer_image::{Origin, machine, message};
 
@@ -70,7 +70,8 @@ fn run() -> Result<(Outcome, Option<Pushed>), Failure> {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| (ExitClass::Internal, error.to_string(), None))?;
     }
-    let outcome = train::run(&spec, &stop, &mut |event| {
+    let given = Given { read: None, cache: trainer_image::token_cache() };
+    let outcome = train::run_on(&spec, given, &stop, &mut |event| {
         tracing::info!(event = %serde_json::to_string(event).unwrap_or_default());
     })
     .map_err(|error| (error.class(), error.to_string(), error.hint()))?;

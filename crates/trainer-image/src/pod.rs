@@ -20,8 +20,9 @@ use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use oci::{Options, Target};
 use plan::Asked;
+use train::data::Dataset;
 use train::event::Event;
-use train::{ExitClass, Outcome};
+use train::{ExitClass, Given, Outcome};
 
 use crate::Origin;
 use crate::checkpoints::{Found, Pusher, Remote};
@@ -45,7 +46,7 @@ pub enum Role {
 /// A run that is decided, and where its result goes.
 struct Prepared {
     workspace: Workspace,
-    data: DataFacts,
+    data: Dataset,
     resolved: plan::Resolved,
     /// What the run asks of a GPU, where it asks for one; preflight's alone.
     gpu: Option<Asked>,
@@ -90,7 +91,7 @@ fn estimate(prepared: &Prepared) -> Estimate {
     let Prepared { data, resolved, .. } = prepared;
     let base_model = &resolved.run_spec.base_model;
     Estimate {
-        examples: data.train.examples,
+        examples: data.facts.train.examples,
         training_tokens: resolved.estimate.training_tokens,
         memory: resolved.estimate.memory_total,
         gpu_memory: prepared.gpu.as_ref().map(|gpu| gpu.memory),
@@ -108,7 +109,9 @@ fn train(
 ) -> Result<Termination, Ended> {
     let spec = &prepared.resolved.run_spec;
     let pusher = checkpoints(prepared, progress)?;
-    let result = train::run(spec, stop, &mut |event| {
+    let read = Some(prepared.data.clone());
+    let given = Given { read, cache: crate::token_cache() };
+    let result = train::run_on(spec, given, stop, &mut |event| {
         if let (Event::Saved { step, path }, Some(pusher)) = (event, &pusher) {
             pusher.saved(*step, path);
         }
@@ -139,8 +142,10 @@ fn train(
 fn publish(prepared: &Prepared, outcome: &Outcome) -> Result<Option<AdapterStatus>, oci::Error> {
     let Some(target) = &prepared.target else { return Ok(None) };
     let options = Options { attempts: PUSH_ATTEMPTS, ..prepared.options.clone() };
-    let origin =
-        Origin { spec: &prepared.resolved.run_spec, data_digest: Some(&prepared.data.digest) };
+    let origin = Origin {
+        spec: &prepared.resolved.run_spec,
+        data_digest: Some(&prepared.data.facts.digest),
+    };
     let pushed = crate::publish(outcome, &origin, target, &options)?;
     Ok(Some(AdapterStatus {
         image: pushed.target.to_string(),
@@ -198,7 +203,7 @@ fn resolve(
     workspace: &Workspace,
     machine: MachineFacts,
     progress: &Progress,
-) -> Result<(DataFacts, plan::Resolved, Option<Asked>), Ended> {
+) -> Result<(Dataset, plan::Resolved, Option<Asked>), Ended> {
     let configuration =
         |error: &dyn std::error::Error, hint| Ended::new(ExitClass::Configuration, error, hint);
     let sources = mounts::sources(workspace, progress)?;
@@ -207,13 +212,19 @@ fn resolve(
     let model = train::model_facts(&files).map_err(|error| configuration(&error, error.hint()))?;
     let tokenizer = Tokenizer::open(&files).map_err(|error| configuration(&error, error.hint()))?;
     let block = plan::data_block(workspace, model.context, &sources);
-    let data = train::data::survey(&block, &tokenizer, plan::seed(workspace));
-    if data.fault_count > 0 {
-        let mut ended = Ended::faults(data.faults);
-        ended.message.message = format!("the data has {} faults", data.fault_count);
+    let cache = crate::token_cache();
+    let seed = plan::seed(workspace);
+    let data = Dataset::read(&block, &tokenizer, seed, cache.as_deref(), &mut |_, _| {});
+    let DataFacts { faults, fault_count, .. } = &data.facts;
+    if *fault_count > 0 {
+        let mut ended = Ended::faults(faults.clone());
+        ended.message.message = format!("the data has {fault_count} faults");
         return Err(ended);
     }
-    let inputs = plan::Inputs { model, data, machine, sources };
+    if data.from_cache {
+        tracing::info!("tokens: from the cache");
+    }
+    let inputs = plan::Inputs { model, data: data.facts.clone(), machine, sources };
     let chosen = match role {
         Role::Preflight => plan::preflight(workspace, &inputs),
         Role::Train => plan::resolve(workspace, &inputs).map(|resolved| (resolved, None)),
@@ -221,7 +232,7 @@ fn resolve(
     let (mut resolved, gpu) = chosen.map_err(Ended::faults)?;
     let tokens = &mut resolved.run_spec.training.micro_batch_tokens;
     *tokens = (*tokens >> halvings()).max(1);
-    Ok((inputs.data, resolved, gpu))
+    Ok((data, resolved, gpu))
 }
 
 /// How often an earlier attempt ran out of memory.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::{Output, PlanArgs};
 use crate::failure::Failure;
-use crate::prepare::{self, Examples};
+use crate::prepare;
 use crate::say;
 use crate::view;
 use crate::view::progress::Screen;
@@ -17,8 +17,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
     let document = prepare::read(&args.workspace)?;
     let catalogue = catalogue(args.gpu_catalogue.as_deref())?;
     let mut screen = Screen::new(args.output.output);
-    let prepared =
-        prepare::resolve(&document, Examples::Counted, &args.registry, &catalogue, &mut screen)?;
+    let prepared = prepare::resolve(&document, &args.registry, &catalogue, &mut screen)?;
     screen.finish();
     match args.output.output {
         Output::Text => view::plan::print(&prepared),

@@ -1,12 +1,12 @@
 //! `anneal run`: read the YAML, resolve it, train, publish, and show what came out.
 
 use serde_json::json;
-use train::Outcome;
 use train::report::{self, Reason};
+use train::{Given, Outcome};
 
 use crate::args::{Output, RunArgs};
 use crate::failure::Failure;
-use crate::prepare::{self, Document, Examples, Prepared};
+use crate::prepare::{self, Document, Prepared};
 use crate::publish;
 use crate::say;
 use crate::stop;
@@ -18,16 +18,11 @@ use crate::view::progress::Screen;
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let document = prepare::read(&args.workspace)?;
     let mut screen = Screen::new(args.output.output);
-    let mut prepared = prepare::resolve(
-        &document,
-        Examples::Kept,
-        &args.registry,
-        &plan::Catalogue::built_in(),
-        &mut screen,
-    )?;
+    let prepared =
+        prepare::resolve(&document, &args.registry, &plan::Catalogue::built_in(), &mut screen)?;
     view::plan::warnings(&prepared.resolved.warnings);
     publish::check(&document.workspace, &args.registry)?;
-    let outcome = train(&document, &mut prepared, &mut screen)?;
+    let outcome = train(&document, &prepared, &mut screen)?;
     let published = publish::publish(&document.workspace, &outcome, &prepared, &args.registry)?;
     write_report(&outcome, &prepared.resolved, &published)?;
     let gate = document.workspace.evaluation.gate.as_ref();
@@ -71,12 +66,14 @@ fn write_report(
 
 fn train(
     document: &Document,
-    prepared: &mut Prepared,
+    prepared: &Prepared,
     screen: &mut Screen,
 ) -> Result<Outcome, Failure> {
     let stop = stop::on_signal()?;
-    let (spec, read) = (&prepared.resolved.run_spec, prepared.examples.take());
-    let result = train::run_on(spec, read, &stop.asked, &mut |event| screen.show(event));
+    let spec = &prepared.resolved.run_spec;
+    let read = Some(prepared.examples.clone());
+    let given = Given { read, cache: trainer_image::token_cache() };
+    let result = train::run_on(spec, given, &stop.asked, &mut |event| screen.show(event));
     stop.trained();
     screen.finish();
     result.map_err(|error| {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::args::{Output, ValidateArgs};
 use crate::failure::Failure;
-use crate::prepare::{self, Examples};
+use crate::prepare;
 use crate::say::{self, say};
 use crate::view::format;
 use crate::view::progress::Screen;
@@ -20,13 +20,8 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let mut screen = Screen::new(args.output.output);
-    let prepared = prepare::resolve(
-        &document,
-        Examples::Counted,
-        &args.registry,
-        &plan::Catalogue::built_in(),
-        &mut screen,
-    )?;
+    let prepared =
+        prepare::resolve(&document, &args.registry, &plan::Catalogue::built_in(), &mut screen)?;
     screen.finish();
     let data = &prepared.data;
     match args.output.output {

@@ -30,16 +30,12 @@ pub(super) fn pull(
     oci::blocking::pull(&target.at_digest(&digest), &folder, &what, &options).map_err(fail)
 }
 
-/// The folder that downloads are kept in: `ANNEAL_CACHE`, or `.cache/anneal` in the home folder.
+/// The folder that downloads are kept in.
 pub(crate) fn cache() -> Result<PathBuf, Failure> {
-    if let Some(folder) = std::env::var_os("ANNEAL_CACHE") {
-        return Ok(folder.into());
-    }
-    match std::env::var_os("HOME") {
-        Some(home) => Ok(PathBuf::from(home).join(".cache").join("anneal")),
-        None => Err(Failure::configuration("there is no folder to keep downloads in")
-            .with_hint("set ANNEAL_CACHE to a folder")),
-    }
+    trainer_image::cache().ok_or_else(|| {
+        Failure::configuration("there is no folder to keep downloads in")
+            .with_hint("set ANNEAL_CACHE to a folder")
+    })
 }
 
 /// The failure for a person and for the exit code.

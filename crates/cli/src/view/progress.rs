@@ -51,6 +51,15 @@ impl Screen {
         }
     }
 
+    /// Says something that stays to be read.
+    pub(crate) fn note(&mut self, what: &str) {
+        match self {
+            Self::Live(bar) => bar.println(what),
+            Self::Lines { .. } => eprintln!("{what}"),
+            Self::Json => {}
+        }
+    }
+
     /// Shows how many bytes of the data have been read; scripts are told of it by a run alone.
     pub(crate) fn reading(&mut self, done: u64, total: u64) {
         match self {

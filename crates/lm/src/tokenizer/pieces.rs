@@ -43,10 +43,17 @@ impl Pieces<'_> {
     }
 }
 
-/// GPT-2's table: printable bytes are themselves, the others follow from 256 on.
+/// The bytes by the letters that stand for them.
 fn alphabet() -> HashMap<char, u8> {
+    (0..=u8::MAX).map(|byte| (letter(byte), byte)).collect()
+}
+
+/// GPT-2's table: printable bytes are themselves, the others follow from 256 on.
+pub(super) fn letter(byte: u8) -> char {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let others = (0..=u8::MAX).filter(|byte| !printable(byte)).zip(256..);
-    let plain = (0..=u8::MAX).filter(printable).map(|byte| (char::from(byte), byte));
-    plain.chain(others.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)))).collect()
+    if printable(&byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|other| !printable(other)).count() as u32;
+    char::from_u32(256 + before).unwrap_or_default()
 }

@@ -11,6 +11,7 @@ mod configs;
 mod quants;
 mod smollm2;
 mod tokenizers;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -21,11 +21,10 @@ use tracing::{info, warn};
 
 use super::ServerCtx;
 use super::observe::url;
-use crate::apply::{
-    ApplyError, LATER, PutBack, SOON, Subject, failed, put, put_status, remove, tell,
-};
+use crate::apply::{ApplyError, LATER, PutBack, SOON, failed, put, put_status, remove, tell};
 use crate::context::Ctx;
 use crate::observe::old_status;
+use crate::subject::Subject;
 use crate::workspace::Error;
 
 /// Longest wait for a pod that is told something.

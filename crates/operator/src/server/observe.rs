@@ -18,7 +18,7 @@ use plan::server::render::{CONTROL_PATH, CONTROL_PORT};
 use plan::{Obstacle, names};
 
 use super::ServerCtx;
-use crate::apply::Subject;
+use crate::subject::Subject;
 use crate::workspace::Watched;
 
 /// Longest wait for a pod's word.

@@ -1,6 +1,8 @@
 //! Packs examples into micro-batches: whole sequences one after another, without padding.
 
 use super::example::Example;
+use super::store::Examples;
+use crate::files::FileError;
 
 /// The examples of one optimizer step.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,22 +71,49 @@ impl MicroBatch {
 ///
 /// Examples stay whole and are sorted by length, so that equal lengths stand together and can share
 /// one attention call. One that is longer than `most_tokens` goes alone.
-pub fn micro_batches<'a>(
-    examples: impl IntoIterator<Item = &'a Example>,
-    most_tokens: usize,
-) -> Vec<MicroBatch> {
-    let mut sorted: Vec<&Example> = examples.into_iter().collect();
-    sorted.sort_by_key(|example| example.ids.len());
-    let mut batches: Vec<MicroBatch> = Vec::new();
-    for example in sorted {
-        match batches.last_mut() {
-            Some(last) if last.ids.len() + example.ids.len() <= most_tokens => last.push(example),
+pub fn micro_batches(examples: &[Example], most_tokens: usize) -> Vec<MicroBatch> {
+    let groups = cut(examples.iter().map(|example| example.ids.len()), most_tokens);
+    let join = |group: Vec<usize>| {
+        let mut batch = MicroBatch::default();
+        group.into_iter().for_each(|index| batch.push(&examples[index]));
+        batch
+    };
+    groups.into_iter().map(join).collect()
+}
+
+impl Examples {
+    /// The same of all examples here, each micro-batch made when it is asked for.
+    pub fn micro_batches(
+        &self,
+        most_tokens: usize,
+    ) -> impl Iterator<Item = Result<MicroBatch, FileError>> {
+        cut(self.lengths(), most_tokens).into_iter().map(|group| {
+            let mut batch = MicroBatch::default();
+            for index in group {
+                batch.push(&self.get(index)?);
+            }
+            Ok(batch)
+        })
+    }
+}
+
+/// Which examples go together, by their lengths.
+fn cut(lengths: impl Iterator<Item = usize>, most_tokens: usize) -> Vec<Vec<usize>> {
+    let mut sorted: Vec<(usize, usize)> = lengths.zip(0..).collect();
+    sorted.sort_by_key(|(length, _)| *length);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (length, index) in sorted {
+        match groups.last_mut() {
+            Some(group) if tokens + length <= most_tokens => {
+                group.push(index);
+                tokens += length;
+            }
             _ => {
-                let mut next = MicroBatch::default();
-                next.push(example);
-                batches.push(next);
+                groups.push(vec![index]);
+                tokens = length;
             }
         }
     }
-    batches
+    groups
 }

@@ -1,25 +1,33 @@
-//! The examples of a run in memory, and the survey that comes before it.
+//! The examples of a run, and the survey that comes before it.
+
+use std::io;
+use std::path::Path;
 
 use api::facts::DataFacts;
 use api::fault::Fault;
 use api::run_spec::Data;
 use lm::tokenizer::Tokenizer;
 
+use super::cache::{self, Made};
+use super::digest::digest;
 use super::example::Example;
-use super::intake::Wanted;
-use super::load::load;
-use super::meter::Tell;
+use super::load::{Found, Reading, load};
+use super::meter::{Meter, Tell};
 use super::split::Split;
+use super::store::{Examples, Stored, Writer};
+use crate::runtime;
 
 /// The three splits in tokens, each in the order of its files.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    pub train: Vec<Example>,
-    pub validation: Vec<Example>,
-    pub test: Vec<Example>,
+    pub train: Examples,
+    pub validation: Examples,
+    pub test: Examples,
     /// Names of the files that [`Example::file`] points into.
     pub files: Vec<String>,
     pub facts: DataFacts,
+    /// Whether an earlier reading had kept the tokens.
+    pub from_cache: bool,
     /// What it was read by.
     data: Data,
     seed: u64,
@@ -45,44 +53,41 @@ impl DataError {
 ///
 /// Needs no LibTorch device. `seed` is the run's: it takes part in the choice of splits.
 pub fn survey(data: &Data, tokenizer: &Tokenizer, seed: u64) -> DataFacts {
-    survey_with(data, tokenizer, seed, &mut |_, _| {})
-}
-
-/// The same, telling how far it is.
-pub fn survey_with(
-    data: &Data,
-    tokenizer: &Tokenizer,
-    seed: u64,
-    tell: &mut Tell<'_>,
-) -> DataFacts {
-    load(data, tokenizer, seed, Wanted::Facts, tell, &mut |_, _| {}).facts
+    Dataset::read(data, tokenizer, seed, None, &mut |_, _| {}).facts
 }
 
 impl Dataset {
-    /// Reads the data for training. With any fault in it there is no data set.
-    pub fn open(data: &Data, tokenizer: &Tokenizer, seed: u64) -> Result<Self, DataError> {
-        Self::read(data, tokenizer, seed, &mut |_, _| {}).whole()
-    }
-
     /// Reads the data, telling how far it is. The facts say what is wrong with it.
-    pub fn read(data: &Data, tokenizer: &Tokenizer, seed: u64, tell: &mut Tell<'_>) -> Self {
-        let (mut train, mut validation, mut test) = (Vec::new(), Vec::new(), Vec::new());
-        let mut take = |split, example| match split {
-            Split::Train => train.push(example),
-            Split::Validation => validation.push(example),
-            Split::Test => test.push(example),
-        };
-        let loaded = load(data, tokenizer, seed, Wanted::Examples, tell, &mut take);
-        Self {
-            train,
-            validation,
-            test,
-            files: loaded.files,
-            facts: loaded.facts,
-            data: data.clone(),
-            seed,
-            told_time: tokenizer.told_time(),
-        }
+    ///
+    /// Tokens are kept in the folder `cache` and found there the next time. Without one, or where it cannot
+    /// be written, they are held in memory.
+    pub fn read(
+        data: &Data,
+        tokenizer: &Tokenizer,
+        seed: u64,
+        cache: Option<&Path>,
+        tell: &mut Tell<'_>,
+    ) -> Self {
+        let found = Found::of(data);
+        let files = found.files();
+        let names = files.iter().map(|(_, file)| file.name.clone()).collect();
+        let mut meter = Meter::new(files.iter().map(|(_, file)| *file), tell);
+        let looks = cache::looks(&files);
+        let digest = digest(files.iter().map(|(_, file)| *file));
+        let made = Made { data, seed, tokenizer, digest: &digest, files: &files, looks: &looks };
+        let place = cache.map(|folder| (folder, made.key()));
+        let kept = place.as_ref().and_then(|(folder, key)| cache::open(folder, key));
+        let from_cache = kept.is_some();
+        let stored = kept.unwrap_or_else(|| {
+            let workers = runtime::available_threads();
+            let reading = Reading { data, tokenizer, seed, digest: &digest, workers };
+            let unchanged = || cache::looks(&files) == looks;
+            read_anew(&reading, place.as_ref(), &unchanged, &mut meter)
+        });
+        meter.end();
+        let Stored { train, validation, test, facts } = stored;
+        let (data, told_time) = (data.clone(), tokenizer.told_time());
+        Self { train, validation, test, files: names, facts, from_cache, data, seed, told_time }
     }
 
     /// The data set, if there is no fault in it.
@@ -128,4 +133,35 @@ fn summary(facts: &DataFacts) -> String {
         lines.push(format!("and {more} more faults"));
     }
     lines.join("\n")
+}
+
+/// Reads the data themselves, and keeps the tokens in `place` where there is one and no fault was found.
+fn read_anew(
+    reading: &Reading<'_>,
+    place: Option<&(&Path, String)>,
+    unchanged: &dyn Fn() -> bool,
+    meter: &mut Meter<'_>,
+) -> Stored {
+    let mut read = |mut writer: Writer| {
+        let mut take = |split: Split, example: Example| writer.push(split, &example);
+        let facts = load(Found::of(reading.data), reading, meter, &mut take);
+        writer.finish(facts)
+    };
+    if let Some((folder, key)) = place {
+        match Writer::in_folder(folder).and_then(&mut read) {
+            Ok((stored, written)) => {
+                if let (Some(written), 0, true) = (written, stored.facts.fault_count, unchanged()) {
+                    cache::keep(written, folder, key);
+                }
+                return stored;
+            }
+            Err(error) => held_in_memory(folder, &error),
+        }
+    }
+    read(Writer::in_memory()).expect("memory takes what it is given").0
+}
+
+fn held_in_memory(folder: &Path, error: &io::Error) {
+    let folder = folder.display();
+    tracing::warn!("tokens are held in memory, since `{folder}` cannot be written: {error}");
 }

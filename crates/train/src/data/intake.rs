@@ -18,13 +18,6 @@ use super::sample::ContentHash;
 use super::shape::{ShapeError, Shaper};
 use super::split::{Shares, Split};
 
-/// What the caller does with the examples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Facts,
-    Examples,
-}
-
 /// Where each example goes.
 pub(super) type Take<'a> = dyn FnMut(Split, Example) + 'a;
 
@@ -34,7 +27,8 @@ pub(super) struct Reader<'a> {
     pub(super) encoder: Encoder<'a>,
     pub(super) shares: Shares,
     pub(super) duplicates: Duplicates,
-    pub(super) wanted: Wanted,
+    /// Threads that understand records.
+    pub(super) workers: usize,
 }
 
 /// A record that was understood.
@@ -61,7 +55,7 @@ impl Reader<'_> {
         let sample = self.shaper.sample(record.raw.into_fields()?)?;
         let hash = sample.content_hash();
         let split = if group == Split::Train { self.shares.split(&hash) } else { group };
-        let ask = self.wanted == Wanted::Examples && split != Split::Train;
+        let ask = split != Split::Train;
         Ok(Understood { hash, split, encoded: self.encoder.encode(&sample, ask)? })
     }
 }
@@ -83,10 +77,17 @@ impl Intake<'_, '_> {
     pub(super) fn read(&mut self, group: Split, meter: &mut Meter<'_>, take: &mut Take<'_>) {
         let (reader, file) = (self.reader, self.file);
         let work = |record: Record| (record.line, reader.understand(group, record));
-        let end = for_each_record(file, meter, &work, &mut |(line, result)| match result {
-            Ok(understood) => self.accept(line, understood, take),
-            Err(error) => self.refuse(line, &error),
-        });
+        let end =
+            for_each_record(
+                file,
+                reader.workers,
+                meter,
+                &work,
+                &mut |(line, result)| match result {
+                    Ok(understood) => self.accept(line, understood, take),
+                    Err(error) => self.refuse(line, &error),
+                },
+            );
         if let Err((line, error)) = end {
             self.faults.add(unreadable(self.file, line, &error));
         }

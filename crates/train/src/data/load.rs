@@ -11,23 +11,21 @@ use api::fault::Fault;
 use api::run_spec::{Data, Format, HeldOut};
 use lm::tokenizer::Tokenizer;
 
-use super::digest::digest;
 use super::encode::Encoder;
 use super::faults::Faults;
 use super::files::{self, DataFile};
-use super::intake::{Intake, Reader, Take, Wanted, unreadable};
-use super::meter::{Count, Meter, Tell};
+use super::intake::{Intake, Reader, Take, unreadable};
+use super::meter::{Count, Meter};
 use super::parallel::for_each_record;
 use super::read::{self, Fields, Record};
 use super::shape::{self, Shaper, Undetected};
 use super::split::{Shares, Split};
 use super::tally::Tally;
 
-/// The facts, and the names that [`Example::file`] points into.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) facts: DataFacts,
-    pub(super) files: Vec<String>,
+/// The files of all splits, found and not yet read: training files first, then validation and test files,
+/// as faults are shown.
+pub(super) struct Found {
+    groups: Vec<Group>,
 }
 
 /// The files of one split.
@@ -37,84 +35,102 @@ struct Group {
     faults: Faults,
 }
 
+impl Found {
+    pub(super) fn of(data: &Data) -> Self {
+        let group = |split, sources: &[_]| {
+            let (files, missing) = files::find(sources);
+            let mut faults = Faults::default();
+            faults.extend(missing);
+            Group { split, files, faults }
+        };
+        let own = |split, held_out: &HeldOut| match held_out {
+            HeldOut::Files(sources) => group(split, sources),
+            HeldOut::None | HeldOut::Fraction(_) => group(split, &[]),
+        };
+        let groups = vec![
+            group(Split::Train, &data.train),
+            own(Split::Validation, &data.validation),
+            own(Split::Test, &data.test),
+        ];
+        Self { groups }
+    }
+
+    pub(super) fn files(&self) -> Vec<(Split, &DataFile)> {
+        let mut files = Vec::new();
+        for group in &self.groups {
+            files.extend(group.files.iter().map(|file| (group.split, file)));
+        }
+        files
+    }
+}
+
+/// What is read, and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub(super) data: &'a Data,
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) seed: u64,
+    /// Of the files' contents.
+    pub(super) digest: &'a str,
+    /// Threads that understand records.
+    pub(super) workers: usize,
+}
+
 /// Reads everything. Examples are handed on also when faults have been found.
 pub(super) fn load(
-    data: &Data,
-    tokenizer: &Tokenizer,
-    seed: u64,
-    wanted: Wanted,
-    tell: &mut Tell<'_>,
+    found: Found,
+    reading: &Reading<'_>,
+    meter: &mut Meter<'_>,
     take: &mut Take<'_>,
-) -> Loaded {
-    let mut groups = groups(data);
-    let all_files = || groups.iter().flat_map(|group| &group.files);
-    let files: Vec<String> = all_files().map(|file| file.name.clone()).collect();
-    let mut meter = Meter::new(all_files(), tell);
-    let mut facts = DataFacts { digest: digest(all_files()), ..DataFacts::default() };
+) -> DataFacts {
+    let Reading { data, digest, workers, .. } = *reading;
+    let mut groups = found.groups;
+    let all_files = groups.iter().flat_map(|group| &group.files);
+    let names: Vec<String> = all_files.map(|file| file.name.clone()).collect();
+    let mut facts = DataFacts { digest: digest.to_owned(), ..DataFacts::default() };
     let mut settings = Faults::default();
 
     match shape::detect(&first_records(&groups[0].files), data) {
         Ok(format) => {
             facts.format = Some(format);
-            let reader = reader(data, tokenizer, seed, wanted, format, &mut settings);
+            let reader = reader(reading, format, &mut settings);
             if let Some(reader) = reader {
-                read_groups(&reader, &mut groups, &files, &mut facts, &mut meter, take);
+                read_groups(&reader, &mut groups, &names, &mut facts, meter, take);
                 if facts.train.examples == 0 && groups[0].faults.is_empty() {
                     settings.add(nothing_to_train_on(&facts));
                 }
             }
         }
-        Err(undetected) => without_format(&mut groups, &mut meter, undetected),
+        Err(undetected) => without_format(&mut groups, workers, meter, undetected),
     }
-    meter.end();
     let parts = std::iter::once(settings).chain(groups.into_iter().map(|group| group.faults));
     (facts.faults, facts.fault_count) = Faults::joined(parts);
-    Loaded { facts, files }
-}
-
-/// Training files first, then validation and test files, as faults are shown.
-fn groups(data: &Data) -> Vec<Group> {
-    let group = |split, sources: &[_]| {
-        let (files, missing) = files::find(sources);
-        let mut faults = Faults::default();
-        faults.extend(missing);
-        Group { split, files, faults }
-    };
-    let own = |split, held_out: &HeldOut| match held_out {
-        HeldOut::Files(sources) => group(split, sources),
-        HeldOut::None | HeldOut::Fraction(_) => group(split, &[]),
-    };
-    vec![
-        group(Split::Train, &data.train),
-        own(Split::Validation, &data.validation),
-        own(Split::Test, &data.test),
-    ]
+    facts
 }
 
 /// What turns a record into examples, where the settings allow it.
-fn reader<'a>(
-    data: &'a Data,
-    tokenizer: &'a Tokenizer,
-    seed: u64,
-    wanted: Wanted,
-    format: Format,
-    faults: &mut Faults,
-) -> Option<Reader<'a>> {
+fn reader<'a>(reading: &Reading<'a>, format: Format, faults: &mut Faults) -> Option<Reader<'a>> {
+    let Reading { data, tokenizer, seed, workers, .. } = *reading;
     let shaper = Shaper::new(data, format).map_err(|more| faults.extend(more));
     let encoder = Encoder::new(tokenizer, data, format).map_err(|fault| faults.add(fault));
     let shares = Shares::new(data, seed).map_err(|fault| faults.add(fault));
     let (Ok(shaper), Ok(encoder), Ok(shares)) = (shaper, encoder, shares) else { return None };
-    Some(Reader { shaper, encoder, shares, duplicates: data.duplicates, wanted })
+    Some(Reader { shaper, encoder, shares, duplicates: data.duplicates, workers })
 }
 
 /// Where the format is unknown, what cannot be read at all is still found. Then that may be the reason
 /// why there are no records to tell the format from.
-fn without_format(groups: &mut [Group], meter: &mut Meter<'_>, undetected: Undetected) {
+fn without_format(
+    groups: &mut [Group],
+    workers: usize,
+    meter: &mut Meter<'_>,
+    undetected: Undetected,
+) {
     let file = groups[0].files.first().map(|file| file.name.clone());
     for group in groups.iter_mut() {
         for file in &group.files {
             let work = |record: Record| (record.line, record.raw.into_fields().err());
-            let end = for_each_record(file, meter, &work, &mut |(line, error)| {
+            let end = for_each_record(file, workers, meter, &work, &mut |(line, error)| {
                 group.faults.extend(error.map(|error| unreadable(file, Some(line), &error)));
             });
             if let Err((line, error)) = end {

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, micro_batches};
 use super::example::Example;
+use super::store::Examples;
+use crate::files::FileError;
 
 /// Where a loader stands. With the seed it decides every later batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub struct LoaderState {
 /// `ceil(examples / batch size)` steps.
 #[derive(Clone, Debug)]
 pub struct Loader<'a> {
-    examples: &'a [Example],
+    examples: &'a Examples,
     seed: u64,
     state: LoaderState,
     order: Vec<u32>,
@@ -31,7 +33,7 @@ pub struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     /// A loader that goes on from `state`; the default state is the start.
-    pub fn new(examples: &'a [Example], seed: u64, state: LoaderState) -> Self {
+    pub fn new(examples: &'a Examples, seed: u64, state: LoaderState) -> Self {
         let order = order(examples.len(), seed, state.epoch);
         Self { examples, seed, state, order }
     }
@@ -48,24 +50,29 @@ impl<'a> Loader<'a> {
 
     /// The next `batch_size` examples, fewer at the end of an epoch, cut into micro-batches of at
     /// most `micro_batch_tokens`. Empty only where there are no examples.
-    pub fn next(&mut self, batch_size: usize, micro_batch_tokens: usize) -> Batch {
+    pub fn next(
+        &mut self,
+        batch_size: usize,
+        micro_batch_tokens: usize,
+    ) -> Result<Batch, FileError> {
         if self.at_epoch_end() {
             self.state = LoaderState { epoch: self.state.epoch + 1, cursor: 0 };
             self.order = order(self.examples.len(), self.seed, self.state.epoch);
         }
         let start = self.state.cursor;
         let end = (start + batch_size.max(1)).min(self.examples.len());
+        let chosen = self.order[start..end].iter().map(|index| self.examples.get(*index as usize));
+        let chosen = chosen.collect::<Result<Vec<Example>, _>>()?;
+        let micro_batches = micro_batches(&chosen, micro_batch_tokens);
         self.state.cursor = end;
-        let chosen = self.order[start..end].iter().map(|index| &self.examples[*index as usize]);
-        let micro_batches = micro_batches(chosen, micro_batch_tokens);
-        Batch {
+        Ok(Batch {
             epoch: self.state.epoch,
             examples: end - start,
             tokens: micro_batches.iter().map(|batch| batch.ids.len() as u64).sum(),
             label_tokens: micro_batches.iter().map(|batch| batch.targets.len() as u64).sum(),
             label_weight: micro_batches.iter().map(super::MicroBatch::label_weight).sum(),
             micro_batches,
-        }
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Spreads the work on a file's records over the cores, and hands the results on in order.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
@@ -14,15 +13,15 @@ use super::read::{self, Failed, Record};
 /// Records that travel between threads together.
 const CHUNK: usize = 64;
 
-/// Applies `work` to each record of `file` and calls `take` with each result in the file's order.
-/// `meter` is told how far it is.
+/// Applies `work` to each record of `file`, on as many threads as `workers`, and calls `take` with each
+/// result in the file's order. `meter` is told how far it is.
 pub(super) fn for_each_record<T: Send>(
     file: &DataFile,
+    workers: usize,
     meter: &mut Meter<'_>,
     work: &(dyn Fn(Record) -> T + Sync),
     take: &mut dyn FnMut(T),
 ) -> Result<(), Failed> {
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let (send_records, records) = mpsc::sync_channel(2 * workers);
     let (send_results, results) = mpsc::sync_channel(2 * workers);
     let records = Mutex::new(records);

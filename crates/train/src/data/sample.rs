@@ -1,6 +1,6 @@
 //! What a record says, before it is turned into tokens.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// One example as text.
@@ -89,14 +89,17 @@ impl Sample {
         let canonical = match self {
             Self::Chat(chat) => {
                 let turns = chat.turns.iter().map(|turn| {
-                    json!([turn.role.as_str(), turn.content, turn.weight, sorted(&turn.extra)])
+                    let weight = f64::from(turn.weight);
+                    (turn.role.as_str(), &turn.content, weight, sorted(&turn.extra))
                 });
-                json!(["chat", turns.collect::<Vec<_>>(), chat.tools])
+                serde_json::to_vec(&("chat", turns.collect::<Vec<_>>(), &chat.tools))
             }
-            Self::Completion { prompt, completion } => json!(["completion", prompt, completion]),
-            Self::Text(text) => json!(["text", text]),
+            Self::Completion { prompt, completion } => {
+                serde_json::to_vec(&("completion", prompt, completion))
+            }
+            Self::Text(text) => serde_json::to_vec(&("text", text)),
         };
-        Sha256::digest(canonical.to_string()).into()
+        Sha256::digest(canonical.expect("texts, numbers and JSON values are JSON")).into()
     }
 }
 

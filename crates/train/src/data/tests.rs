@@ -1,12 +1,14 @@
 //! The data path on files as users write them, with a real tokenizer.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cache;
 mod chat;
 mod faults;
 mod files;
 mod formats;
 mod loader;
 mod splits;
+mod workers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use lm::tokenizer::Tokenizer;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Dataset, Example, survey};
+use super::{DataError, Dataset, Example, Examples, survey};
 
 const SEED: u64 = 7;
 
@@ -54,8 +56,17 @@ impl Case {
         survey(&self.data, &self.tokenizer, SEED)
     }
 
-    fn open(&self) -> Dataset {
-        Dataset::open(&self.data, &self.tokenizer, SEED).unwrap()
+    fn open(&self) -> Opened {
+        self.open_with(SEED)
+    }
+
+    fn open_with(&self, seed: u64) -> Opened {
+        Opened::of(self.whole(seed, None).unwrap())
+    }
+
+    /// All of it, or its faults.
+    fn whole(&self, seed: u64, cache: Option<&Path>) -> Result<Dataset, DataError> {
+        Dataset::read(&self.data, &self.tokenizer, seed, cache, &mut |_, _| {}).whole()
     }
 
     /// The faults as the user sees them, without the folder's name.
@@ -83,6 +94,29 @@ impl Case {
 
     fn text(&self, example: &Example) -> String {
         self.tokenizer.decode(&example.ids, false).unwrap()
+    }
+}
+
+/// A data set with its examples in memory.
+#[derive(Debug)]
+struct Opened {
+    train: Vec<Example>,
+    validation: Vec<Example>,
+    test: Vec<Example>,
+    facts: DataFacts,
+    whole: Dataset,
+}
+
+impl Opened {
+    fn of(whole: Dataset) -> Self {
+        let all = |examples: &Examples| examples.iter().collect::<Result<_, _>>().unwrap();
+        let splits = [&whole.train, &whole.validation, &whole.test].map(all);
+        let [train, validation, test] = splits;
+        Self { train, validation, test, facts: whole.facts.clone(), whole }
+    }
+
+    fn place(&self, example: &Example) -> String {
+        self.whole.place(example)
     }
 }
 

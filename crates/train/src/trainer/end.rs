@@ -10,7 +10,7 @@ use lm::tokenizer::Tokenizer;
 
 use super::Training;
 use crate::checkpoint::{Checkpoints, State};
-use crate::data::{Dataset, Example, Question};
+use crate::data::{Dataset, Examples, Question};
 use crate::error::RunError;
 use crate::evaluate::{self, Graded};
 use crate::event::{Activity, Compared, Event, Finished, Sample, Split};
@@ -50,7 +50,7 @@ pub(super) fn finish(
     let more = beside::files(dir.spec(), &session, files, tokenizer)?;
     let adapter_digest = dir.publish(&best, &more.into_iter().collect::<Vec<_>>())?;
 
-    let held_out = HeldOut::choose(data, spec);
+    let held_out = HeldOut::choose(data, spec)?;
     let (compared, samples) = match &held_out {
         None => (None, Vec::new()),
         Some(held_out) => {
@@ -105,25 +105,28 @@ fn best_step(
 /// The examples that base and tuned are compared on.
 struct HeldOut<'a> {
     split: Split,
-    examples: &'a [Example],
-    questions: Vec<&'a Question>,
+    examples: &'a Examples,
+    questions: Vec<Question>,
 }
 
 impl<'a> HeldOut<'a> {
     /// The test split, or the validation split where there is none.
-    fn choose(data: &'a Dataset, spec: &RunSpec) -> Option<Self> {
+    fn choose(data: &'a Dataset, spec: &RunSpec) -> Result<Option<Self>, RunError> {
         let (split, examples) = match (data.test.is_empty(), data.validation.is_empty()) {
             (false, _) => (Split::Test, &data.test),
             (true, false) => (Split::Validation, &data.validation),
-            (true, true) => return None,
+            (true, true) => return Ok(None),
         };
         let most = match (spec.evaluation.metrics.is_empty(), spec.evaluation.max_examples) {
             (true, _) => SAMPLES,
             (false, 0) => usize::MAX,
             (false, most) => most,
         };
-        let questions = examples.iter().filter_map(|example| example.question.as_ref());
-        Some(Self { split, examples, questions: questions.take(most).collect() })
+        let questions = examples
+            .iter()
+            .filter_map(|example| example.map(|example| example.question).transpose());
+        let questions = questions.take(most).collect::<Result<_, _>>()?;
+        Ok(Some(Self { split, examples, questions }))
     }
 }
 
@@ -161,7 +164,7 @@ impl Grading<'_> {
             rows: evaluate::compare(&base, &tuned, &references, metrics),
         };
         let answers = base.answers.into_iter().zip(tuned.answers);
-        let sample = |(question, (base, tuned)): (&&Question, (String, String))| Sample {
+        let sample = |(question, (base, tuned)): (&Question, (String, String))| Sample {
             prompt: question.prompt.clone(),
             reference: question.answer.clone(),
             base,

@@ -4,6 +4,7 @@ use api::RunSpec;
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 
+use super::Given;
 use crate::checkpoint::{Checkpoint, Checkpoints, State};
 use crate::data::Dataset;
 use crate::error::{RunError, with_sources};
@@ -52,7 +53,7 @@ pub(super) fn newest(
 pub(super) fn begin(
     dir: &RunDir,
     found: Option<Checkpoint>,
-    read: Option<Dataset>,
+    given: Given,
     events: &mut Events<'_>,
 ) -> Result<Begun, RunError> {
     let spec = dir.spec();
@@ -62,9 +63,9 @@ pub(super) fn begin(
     events.doing("reading the data");
     let (files, tokenizer) = open_model(spec)?;
     let told_before = found.as_ref().and_then(|found| found.state.told_time);
-    let told_now = read.as_ref().map_or(tokenizer.told_time(), Dataset::told_time);
+    let told_now = given.read.as_ref().map_or(tokenizer.told_time(), Dataset::told_time);
     let tokenizer = tokenizer.telling(told_before.unwrap_or(told_now));
-    let data = data(spec, &tokenizer, read, events)?;
+    let data = data(spec, &tokenizer, given, events)?;
 
     events.doing("loading the base model");
     events.show(&Event::Progress { what: Activity::LoadingModel, done: 0, total: 1 });
@@ -91,16 +92,17 @@ pub(super) fn begin(
 fn data(
     spec: &RunSpec,
     tokenizer: &Tokenizer,
-    read: Option<Dataset>,
+    given: Given,
     events: &mut Events<'_>,
 ) -> Result<Dataset, RunError> {
     let seed = spec.training.seed;
+    let Given { read, cache } = given;
     if let Some(data) = read.filter(|data| data.is_what(&spec.data, seed, tokenizer)) {
         return Ok(data.whole()?);
     }
     let what = Activity::ReadingData;
     let mut tell = |done, total| events.show(&Event::Progress { what, done, total });
-    Ok(Dataset::read(&spec.data, tokenizer, seed, &mut tell).whole()?)
+    Ok(Dataset::read(&spec.data, tokenizer, seed, cache.as_deref(), &mut tell).whole()?)
 }
 
 fn open_model(spec: &RunSpec) -> Result<(ModelFiles, Tokenizer), RunError> {

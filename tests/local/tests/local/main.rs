@@ -6,6 +6,7 @@ mod bad_model;
 mod bad_output;
 mod bad_yaml;
 mod checkpoints;
+mod data_cache;
 mod generate;
 mod hub;
 mod memory;

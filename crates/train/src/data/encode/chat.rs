@@ -8,7 +8,7 @@
 //! (Qwen3 removes earlier reasoning): then each learned turn becomes an example of its own, with the
 //! conversation before it exactly as the model will see it.
 
-use lm::chat::Message;
+use lm::chat::{Conversation, Message};
 use serde_json::{Map, Value};
 
 use super::super::example::{Example, Learned, Question};
@@ -26,7 +26,9 @@ impl Encoder<'_> {
     pub(super) fn chat(&self, chat: &Chat, ask: bool) -> Result<Vec<Example>, EncodeError> {
         let messages = self.messages(&chat.turns);
         let added = messages.len() - chat.turns.len();
-        let script = Script { encoder: self, messages, tools: chat.tools.as_ref() };
+        let template = self.tokenizer.chat().ok_or(EncodeError::NoTemplate)?;
+        let conversation = template.conversation(&messages, chat.tools.as_ref());
+        let script = Script { conversation, count: messages.len() };
         let turns: Vec<(usize, &Turn)> = (added..).zip(&chat.turns).collect();
         let mut examples = Vec::new();
         for (text, answers) in script.rendered(&turns)? {
@@ -34,7 +36,7 @@ impl Encoder<'_> {
         }
         let last = turns.iter().rev().find(|(_, turn)| turn.role == Role::Assistant);
         if let (true, Some((index, turn)), Some(example)) = (ask, last, examples.last_mut()) {
-            let before = &script.messages[..*index];
+            let before = &messages[..*index];
             example.question = Some(Question {
                 prompt_ids: self.ids(&script.render(*index, true)?, false)?,
                 prompt: before.last().and_then(Message::text).unwrap_or_default().to_owned(),
@@ -114,9 +116,9 @@ type Tokens = (Vec<u32>, Vec<(usize, usize)>);
 
 /// One conversation with the template that renders it.
 struct Script<'a> {
-    encoder: &'a Encoder<'a>,
-    messages: Vec<Message>,
-    tools: Option<&'a Value>,
+    conversation: Conversation<'a>,
+    /// Messages in it.
+    count: usize,
 }
 
 impl Script<'_> {
@@ -125,10 +127,10 @@ impl Script<'_> {
         &self,
         turns: &[(usize, &Turn)],
     ) -> Result<Vec<(String, Vec<Answer>)>, EncodeError> {
-        let full = self.render(self.messages.len(), false)?;
+        let full = self.render(self.count, false)?;
         let mut answers = Vec::new();
         for (index, turn) in turns.iter().filter(|(_, turn)| turn.weight > 0.0) {
-            let last = index + 1 == self.messages.len();
+            let last = index + 1 == self.count;
             let until = if last { full.clone() } else { self.render(index + 1, false)? };
             let start = self.answer_start(*index, &until)?;
             check_tool_calls(turn, &until[start..])?;
@@ -162,9 +164,8 @@ impl Script<'_> {
         if count == 0 {
             return Err(EncodeError::NothingBefore);
         }
-        let chat = self.encoder.tokenizer.chat().ok_or(EncodeError::NoTemplate)?;
-        chat.render(&self.messages[..count], generation_prompt, self.tools)
-            .map_err(|error| EncodeError::Template(error.to_string()))
+        let text = self.conversation.render(count, generation_prompt);
+        text.map_err(|error| EncodeError::Template(error.to_string()))
     }
 }
 

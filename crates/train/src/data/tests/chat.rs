@@ -7,7 +7,7 @@ use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use serde_json::json;
 
-use super::{Case, Dataset, SEED, conversations, survey};
+use super::{Case, Opened, SEED, conversations, survey};
 
 const TURNS: &str = r#"[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"},
     {"role": "user", "content": "Bye"}, {"role": "assistant", "content": "Yo"}]"#;
@@ -112,7 +112,7 @@ fn with_a_system_message_prompt_and_completion_become_a_conversation() {
     case.data.system = Some("Be kind".to_owned());
     let data = case.open();
     // The same examples are held out as without.
-    let lines = |data: &Dataset| data.test.iter().map(|one| one.line).collect::<Vec<_>>();
+    let lines = |data: &Opened| data.test.iter().map(|one| one.line).collect::<Vec<_>>();
     assert_eq!(lines(&data), lines(&before));
     let text = case.text(&data.train[0]);
     assert!(
@@ -198,7 +198,7 @@ fn a_thousand_conversations() {
     assert_eq!((facts.fault_count, facts.train.examples), (0, 1000));
     assert_eq!(facts.train.lengths.len(), 1000);
     assert!(facts.train.lengths.is_sorted());
-    let data: Dataset = case.open();
+    let data = case.open();
     assert_eq!(data.facts, facts);
     for (number, example) in data.train.iter().enumerate() {
         assert_eq!(case.learned(example), format!("it is {number}<|im_end|>"));

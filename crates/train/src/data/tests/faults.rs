@@ -328,7 +328,7 @@ fn all_faults_are_counted_and_the_first_are_shown() {
     assert_eq!((facts.fault_count, facts.faults.len()), (500, 20));
     let lines: Vec<_> = facts.faults.iter().map(|fault| fault.line.unwrap()).collect();
     assert_eq!(lines, (2..22).collect::<Vec<_>>());
-    let error = super::Dataset::open(&case.data, &case.tokenizer, super::SEED).unwrap_err();
+    let error = case.whole(super::SEED, None).unwrap_err();
     assert!(error.to_string().ends_with("and 480 more faults"), "{error}");
 }
 

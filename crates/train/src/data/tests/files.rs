@@ -9,7 +9,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::{Case, Data, Dataset, Format, SEED, fs, read};
+use super::{Case, Data, Dataset, Format, Opened, SEED, fs, read};
 
 const ROWS: [(&str, &str); 3] = [("one, \"1\"", "uno"), ("two\n2", "dos"), ("Über ≥ 3", "tres")];
 
@@ -203,11 +203,11 @@ fn the_reading_is_told_and_examples_are_read_once_for_plan_and_run() {
     case.data.train.push(more.clone());
     let mut told = Vec::new();
     let mut tell = |done, total| told.push((done, total));
-    let read = Dataset::read(&case.data, &case.tokenizer, SEED, &mut tell);
+    let read = Dataset::read(&case.data, &case.tokenizer, SEED, None, &mut tell);
     let total = lines.len() as u64 + fs::metadata(more).unwrap().len();
     assert_eq!((told[0], *told.last().unwrap()), ((0, total), (total, total)));
     assert!(told.is_sorted(), "{told:?}");
-    assert_eq!(read.train, case.open().train);
+    assert_eq!(Opened::of(read.clone()).train, case.open().train);
 
     // What a plan fills in does not change the examples; what a user changes does.
     let longest = read.facts.train.longest as usize;

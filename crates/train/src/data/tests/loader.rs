@@ -1,6 +1,6 @@
 //! Batches: every example once an epoch, whole sequences, right targets, and the same after resume.
 
-use super::super::{Batch, Example, Learned, Loader, LoaderState, micro_batches, order};
+use super::super::{Batch, Example, Examples, Learned, Loader, LoaderState, micro_batches, order};
 
 /// An example of `length` tokens that starts with `id`, with its last two tokens learned.
 fn example(id: u32, length: usize) -> Example {
@@ -31,14 +31,14 @@ fn members(batch: &Batch) -> Vec<i64> {
 
 #[test]
 fn every_example_is_dealt_out_once_an_epoch_in_another_order() {
-    let examples = examples(25);
+    let examples = Examples::from(&*examples(25));
     let mut loader = Loader::new(&examples, 3, LoaderState::default());
     let mut epochs = Vec::new();
     for epoch in 0..2 {
         let mut dealt = Vec::new();
         for size in [10, 10, 5] {
             assert!(!loader.at_epoch_end() || dealt.is_empty());
-            let batch = loader.next(10, 64);
+            let batch = loader.next(10, 64).unwrap();
             assert_eq!((batch.examples, batch.epoch), (size, epoch));
             dealt.extend(members(&batch));
         }
@@ -52,14 +52,14 @@ fn every_example_is_dealt_out_once_an_epoch_in_another_order() {
 
 #[test]
 fn a_loader_goes_on_from_its_state() {
-    let examples = examples(25);
+    let examples = Examples::from(&*examples(25));
     let mut whole = Loader::new(&examples, 3, LoaderState::default());
     for _ in 0..7 {
         let text = serde_json::to_string(&whole.state()).unwrap();
         let mut resumed = Loader::new(&examples, 3, serde_json::from_str(&text).unwrap());
         for _ in 0..4 {
             let mut straight = whole.clone();
-            assert_eq!(resumed.next(4, 64), straight.next(4, 64));
+            assert_eq!(resumed.next(4, 64).unwrap(), straight.next(4, 64).unwrap());
             resumed = Loader::new(&examples, 3, straight.state());
             whole = straight;
         }
@@ -89,6 +89,9 @@ fn micro_batches_hold_whole_examples_sorted_by_length_within_the_budget() {
     }
     assert!(lengths.is_sorted());
     assert_eq!(lengths.len(), 40);
+    let one_by_one = Examples::from(&*examples);
+    let one_by_one: Vec<_> = one_by_one.micro_batches(50).map(Result::unwrap).collect();
+    assert_eq!(one_by_one, batches);
 }
 
 #[test]
@@ -124,6 +127,7 @@ fn weights_stand_beside_their_targets() {
 
 #[test]
 fn without_examples_there_is_nothing_to_deal_out() {
-    let mut loader = Loader::new(&[], 3, LoaderState::default());
-    assert_eq!(loader.next(4, 64).micro_batches, []);
+    let none = Examples::from(&[][..]);
+    let mut loader = Loader::new(&none, 3, LoaderState::default());
+    assert_eq!(loader.next(4, 64).unwrap().micro_batches, []);
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use api::run_spec::{Duplicates, HeldOut};
 
-use super::{Case, Dataset, conversations, survey};
+use super::{Case, conversations, survey};
 
 fn split(count: usize) -> Case {
     let mut case = Case::new("a.jsonl", conversations(count));
@@ -49,8 +49,8 @@ fn one_share_can_change_without_touching_the_other() {
 #[test]
 fn another_seed_gives_another_split() {
     let case = split(300);
-    let one = Dataset::open(&case.data, &case.tokenizer, 1).unwrap();
-    let other = Dataset::open(&case.data, &case.tokenizer, 2).unwrap();
+    let one = case.open_with(1);
+    let other = case.open_with(2);
     assert_ne!(lines(&one.test), lines(&other.test));
 }
 

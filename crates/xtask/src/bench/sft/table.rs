@@ -62,7 +62,7 @@ impl Table {
         }
         let table = markdown(&report);
         println!("{table}");
-        put(&docs.join("benchmarks.md"), &table)
+        put(&docs.join("benchmarks.md"), (BEGIN, END), &table)
     }
 
     fn workloads(&self) -> Vec<(&'static str, Workload)> {
@@ -99,7 +99,7 @@ fn read(file: &Path) -> Result<Value> {
 }
 
 /// The processor and how many of it.
-fn machine() -> Result<String> {
+pub(in crate::bench) fn machine() -> Result<String> {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").context("cannot look at the processor")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
@@ -196,11 +196,11 @@ fn better(measure: &Value) -> String {
     format!("{middle:.2}x ({least:.2} to {most:.2})")
 }
 
-/// Puts the table into its place in the page.
-fn put(page: &Path, table: &str) -> Result<()> {
+/// Puts a table into its place in the page, between two lines.
+pub(in crate::bench) fn put(page: &Path, (begin, end): (&str, &str), table: &str) -> Result<()> {
     let text = std::fs::read_to_string(page).context("cannot read docs/benchmarks.md")?;
-    let (before, rest) = text.split_once(BEGIN).context("the page has no place for the table")?;
-    let (_, after) = rest.split_once(END).context("the place of the table has no end")?;
-    std::fs::write(page, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+    let (before, rest) = text.split_once(begin).context("the page has no place for the table")?;
+    let (_, after) = rest.split_once(end).context("the place of the table has no end")?;
+    std::fs::write(page, format!("{before}{begin}\n\n{table}\n{end}{after}"))
         .context("cannot write docs/benchmarks.md")
 }
