@@ -1,4 +1,4 @@
-//! A shorter way to the same tokens, for byte-level tokenizers (GPT-2's, Llama 3's, Qwen's, SmolLM's).
+//! A shorter way to the same tokens, for byte-level tokenizers (GPT-2's, Llama 3's, Qwen's, `SmolLM`'s).
 //!
 //! The `tokenizers` crate keeps, for every text, what each byte was changed to and from, which takes most of
 //! its time. Where a text is only cut into words and each word goes through the model by itself, the words
@@ -100,7 +100,7 @@ impl Words {
         }
         let alphabet = (0..=u8::MAX).map(letter).collect();
         let memories = Mutex::default();
-        let added = finder(added_tokens.keys())?;
+        let added = finder(added_tokens.keys()).ok()?;
         Some(Self { added, added_tokens, cuts, composes, after, alphabet, memories })
     }
 
@@ -251,11 +251,11 @@ fn blanks(token: &str) -> (usize, usize) {
 }
 
 /// Finds the longest of `tokens` at the first place where there is one; nothing where there are none.
-fn finder<'a>(tokens: impl Iterator<Item = &'a String>) -> Option<Option<Regex>> {
+fn finder<'a>(tokens: impl Iterator<Item = &'a String>) -> Result<Option<Regex>, regex::Error> {
     let mut tokens: Vec<&String> = tokens.collect();
     tokens.sort_by_key(|token| std::cmp::Reverse(token.len()));
     let all: Vec<String> = tokens.into_iter().map(|token| regex::escape(token)).collect();
-    if all.is_empty() { Some(None) } else { Regex::new(&all.join("|")).ok().map(Some) }
+    if all.is_empty() { Ok(None) } else { Regex::new(&all.join("|")).map(Some) }
 }
 
 /// The cuts of a pre-tokenizer that ends in the byte alphabet.

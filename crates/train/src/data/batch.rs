@@ -75,7 +75,9 @@ pub fn micro_batches(examples: &[Example], most_tokens: usize) -> Vec<MicroBatch
     let groups = cut(examples.iter().map(|example| example.ids.len()), most_tokens);
     let join = |group: Vec<usize>| {
         let mut batch = MicroBatch::default();
-        group.into_iter().for_each(|index| batch.push(&examples[index]));
+        for index in group {
+            batch.push(&examples[index]);
+        }
         batch
     };
     groups.into_iter().map(join).collect()

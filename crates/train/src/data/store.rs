@@ -181,7 +181,7 @@ impl Writer {
         let table = self.at();
         for entries in &self.entries {
             self.buffer.extend((entries.len() as u64).to_le_bytes());
-            self.buffer.extend(entries.iter().flat_map(Entry::to_bytes));
+            self.buffer.extend(entries.iter().flat_map(|entry| entry.to_bytes()));
         }
         let facts_at = self.at();
         self.buffer.extend(serde_json::to_vec(&facts)?);
@@ -204,7 +204,7 @@ impl Writer {
 }
 
 impl Entry {
-    fn to_bytes(&self) -> [u8; 16] {
+    fn to_bytes(self) -> [u8; 16] {
         let all =
             u128::from(self.at) | u128::from(self.bytes) << 64 | u128::from(self.tokens) << 96;
         all.to_le_bytes()

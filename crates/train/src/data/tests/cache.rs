@@ -133,7 +133,7 @@ fn data_with_faults_are_not_kept() {
     for _ in 0..2 {
         let error = case.whole(SEED, Some(&folder(&case))).unwrap_err();
         assert_eq!(error.faults().len(), 1);
-        assert_eq!(kept(&case), [PathBuf::new(); 0]);
+        assert!(kept(&case).is_empty());
     }
 }
 
