@@ -5,8 +5,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use kube::ResourceExt;
 
-/// Objects that a page of a first look holds. Each page is in memory as text and as objects at once.
-pub(crate) const PAGE: u32 = 100;
+/// Objects that a page of a first look holds. Each page is in memory as text and as objects at once, and there
+/// is one for each kind.
+pub(crate) const PAGE: u32 = 25;
 
 /// Nobody's fields are managed by what is in the cache: the API server knows.
 pub(crate) fn without_managers<K: ResourceExt>(object: &mut K) {

@@ -147,19 +147,19 @@ pub fn lean(job: &mut Job) {
     let Some(spec) = &mut job.spec else { return };
     spec.pod_failure_policy = None;
     let pod = std::mem::take(&mut spec.template).spec.unwrap_or_default();
-    let told = pod.containers.into_iter().map(|container| Container {
-        name: container.name,
-        env: container.env.map(pod::told_only),
-        ..Container::default()
+    let told = pod.containers.into_iter().filter_map(|container| {
+        let env = pod::told_only(container.env?);
+        (!env.is_empty()).then(|| Container { env: Some(env), ..Container::default() })
     });
-    let pod = PodSpec { containers: told.collect(), ..PodSpec::default() };
-    spec.template.spec = Some(pod);
+    let containers: Vec<Container> = told.collect();
+    spec.template.spec =
+        (!containers.is_empty()).then(|| PodSpec { containers, ..PodSpec::default() });
 }
 
 /// Whether a Job was made [`lean`], or rendered from one that was.
 pub fn is_lean(job: &Job) -> bool {
     let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    pod.is_some_and(|pod| pod.containers.iter().all(|container| container.image.is_none()))
+    pod.is_none_or(|pod| pod.containers.iter().all(|container| container.image.is_none()))
 }
 
 /// A Job to be applied, with what its pods are made from as the API server has it.
