@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use api::run_spec::{Data, HeldOut};
 use lm::tokenizer::Tokenizer;
@@ -21,6 +21,8 @@ use crate::files::hex;
 
 /// Readings that are kept; the ones that were not used for longest go.
 const KEPT: usize = 8;
+/// Age at which an unfinished file is taken for what a killed process left.
+const LEFT_OVER: Duration = Duration::from_hours(24);
 /// The layout of a file, for those of other versions.
 const FORMAT: u32 = 1;
 
@@ -119,16 +121,26 @@ pub(super) fn keep(written: TempPath, folder: &Path, key: &str) {
     }
 }
 
-/// Leftovers of killed processes are among the old ones.
+/// Others keep and remove files here at the same time: what is gone is as it should be.
 fn remove_old(folder: &Path) -> io::Result<()> {
     let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        files.push((entry.metadata()?.modified()?, entry.path()));
+        let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else {
+            continue;
+        };
+        let is_being_written = entry.file_name().as_encoded_bytes().starts_with(b".")
+            && modified.elapsed().is_ok_and(|since| since < LEFT_OVER);
+        if !is_being_written {
+            files.push((modified, entry.path()));
+        }
     }
     files.sort_unstable();
     for (_, path) in files.iter().rev().skip(KEPT) {
-        fs::remove_file(path)?;
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }
