@@ -31,6 +31,10 @@ impl Stop {
     /// What a signal means now: a text, and whether it ends the program.
     fn on_signal(&self) -> (&'static str, bool) {
         if self.trained.load(Ordering::SeqCst) {
+            if self.asked.load(Ordering::SeqCst) {
+                // The step ended between two signals: whether it was the last one is told elsewhere.
+                return ("ended: the same command goes on from here", true);
+            }
             return ("ended: the training is done, and the same command goes on after it", true);
         }
         if self.asked.swap(true, Ordering::SeqCst) {

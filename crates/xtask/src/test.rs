@@ -92,8 +92,9 @@ fn lints() -> Result<()> {
 
 /// Builds the programs that the end-to-end tests start, then runs all tests of all crates.
 fn tests(left_out: &Path, strictness: Strictness) -> Result<(Counts, bool)> {
-    // All at once, so that what they share is built for all of them and for the tests.
-    shell::run(shell::cargo().args(["build", "--release", "--workspace", "--bins"]))?;
+    // All at once, and with the tests: without them dependencies have other features, and would be built twice.
+    let what = ["build", "--release", "--workspace", "--bins", "--tests"];
+    shell::run(shell::cargo().args(what))?;
     fs::write(left_out, "").with_context(|| format!("cannot write {}", left_out.display()))?;
     let mut command = shell::cargo();
     command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
