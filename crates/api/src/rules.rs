@@ -3,8 +3,8 @@
 //!
 //! This file puts a table of rules into a definition; [`workspace`] is one of them. Rules of one field, or of
 //! one block, stand at that block: the API server does not hold them against a block that an edit leaves as it
-//! was. Rules over several blocks stand at `spec`, and
-//! let pass what was against them before the edit, so that an object that is older than a rule can be edited.
+//! was. Rules over several blocks stand at `spec`, and let pass what was against them before the edit, so that
+//! an object that is older than a rule can be edited.
 
 mod workspace;
 

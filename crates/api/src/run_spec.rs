@@ -286,6 +286,20 @@ pub enum Metric {
     JsonValidity,
 }
 
+impl Metric {
+    /// The name that its score has in events and in the status.
+    pub const fn score(self) -> &'static str {
+        match self {
+            Self::ExactMatch => "exactMatch",
+            Self::Accuracy => "accuracy",
+            Self::MacroF1 => "macroF1",
+            Self::RougeL => "rougeL",
+            Self::Bleu => "bleu",
+            Self::JsonValidity => "jsonValidity",
+        }
+    }
+}
+
 /// Stop when the validation loss no longer falls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

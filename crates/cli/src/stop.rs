@@ -72,6 +72,9 @@ mod tests {
         let stop = Stop::default();
         assert!(!stop.on_signal().1);
         assert!(stop.on_signal().1);
+        stop.trained();
+        let (said, ends) = stop.on_signal();
+        assert!(ends && !said.contains("done"), "it was stopped: {said}");
         let stop = Stop::default();
         stop.trained();
         assert!(stop.on_signal().1);

@@ -1,7 +1,7 @@
 //! Changes with which a run takes a smaller GPU, each tried through the estimate itself: what preflight tells,
 //! so that the operator can name the cheapest one where no product of its own holds the run.
 
-use api::run_spec::{Precision, Quantization};
+use api::run_spec::{Overlong, Precision, Quantization};
 use api::valid::{Adapter, Lora};
 use api::workspace::Smaller;
 use api::{SplitFacts, Workspace};
@@ -74,9 +74,9 @@ fn changes(of: &Changed) -> Vec<Changed> {
         }));
     }
     let is_full = of.workspace.adapter == Adapter::Full;
-    let is_packed =
+    let is_quantized =
         !(of.workspace.quantization.is_none() && of.inputs.model.quantization.is_none());
-    if !is_full && !is_packed {
+    if !is_full && !is_quantized {
         all.push(of.and("set `quantization: NF4` (QLoRA)", |workspace, _| {
             workspace.quantization = Quantization::Nf4;
         }));
@@ -96,8 +96,14 @@ fn shorter(of: &Changed) -> Vec<Changed> {
     let halves = std::iter::successors(Some(longest / 2), |length| Some(length / 2));
     let cut = |length: u64| {
         let now = grouped(longest);
-        let what =
-            format!("set `maxSequenceLength: {length}` (the longest example has {now} tokens)");
+        // Otherwise longer examples are a fault.
+        let cuts = match of.workspace.data.overlong {
+            Overlong::Fault => " and `overlong: Truncate`",
+            Overlong::Truncate | Overlong::Drop => "",
+        };
+        let what = format!(
+            "set `maxSequenceLength: {length}`{cuts} (the longest example has {now} tokens)"
+        );
         of.and(&what, |workspace, inputs| {
             workspace.hyperparameters.max_sequence_length = u32::try_from(length).ok();
             let data = &mut inputs.data;

@@ -185,7 +185,10 @@ fn changes_that_make_a_run_smaller_are_tried() {
     let full = asked("llama-8b", &format!("{nodes}\n  adapter: {{full: {{}}}}"), 2000);
     assert!(full.smaller[0].change.starts_with("train an adapter"), "{full:?}");
     let long = asked("llama-8b", nodes, 64_000);
-    let shorter = long.smaller.iter().any(|one| one.change.contains("maxSequenceLength: 32000"));
+    let shorter = long
+        .smaller
+        .iter()
+        .any(|one| one.change.contains("maxSequenceLength: 32000` and `overlong: Truncate`"));
     assert!(shorter, "{long:?}");
     assert!(asked("llama-8b", "compute: {gpus: 1}", 2000).smaller.is_empty());
 }

@@ -128,7 +128,7 @@ pub(crate) fn compare(
     if !references.is_empty() {
         rows.extend(metrics.iter().map(|metric| {
             let of = |graded: &Graded| grade(*metric, &graded.answers, references);
-            row(name(*metric), of(base), of(tuned), true)
+            row(metric.score(), of(base), of(tuned), true)
         }));
     }
     rows
@@ -142,17 +142,5 @@ fn grade(metric: Metric, answers: &[String], references: &[String]) -> f64 {
         Metric::RougeL => metrics::rouge_l(answers, references),
         Metric::Bleu => metrics::bleu(answers, references),
         Metric::JsonValidity => metrics::json_validity(answers),
-    }
-}
-
-/// A metric's name in events.
-pub(crate) fn name(metric: Metric) -> &'static str {
-    match metric {
-        Metric::ExactMatch => "exactMatch",
-        Metric::Accuracy => "accuracy",
-        Metric::MacroF1 => "macroF1",
-        Metric::RougeL => "rougeL",
-        Metric::Bleu => "bleu",
-        Metric::JsonValidity => "jsonValidity",
     }
 }

@@ -77,8 +77,8 @@ impl Session {
         Ok(score.unwrap_or_default())
     }
 
-    /// Loss and accuracy without a gradient; `weight` is that of all labels together. `on_batch` is told how many examples are done; where it
-    /// breaks off, there is no score.
+    /// Loss and accuracy without a gradient; `weight` is that of all labels together. `on_batch` is told how
+    /// many examples are done; where it breaks off, there is no score.
     pub fn score(
         &self,
         batches: impl Iterator<Item = Result<MicroBatch, FileError>>,

@@ -64,15 +64,10 @@ impl GateMetric {
 
     /// The name that scores have.
     pub const fn score(self) -> &'static str {
-        match self {
-            Self::Loss => "loss",
-            Self::TokenAccuracy => "tokenAccuracy",
-            Self::ExactMatch => "exactMatch",
-            Self::Accuracy => "accuracy",
-            Self::MacroF1 => "macroF1",
-            Self::RougeL => "rougeL",
-            Self::Bleu => "bleu",
-            Self::JsonValidity => "jsonValidity",
+        match self.of_answers() {
+            Some(metric) => metric.score(),
+            None if self.lower_is_better() => "loss",
+            None => "tokenAccuracy",
         }
     }
 

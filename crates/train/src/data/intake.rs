@@ -77,17 +77,11 @@ impl Intake<'_, '_> {
     pub(super) fn read(&mut self, group: Split, meter: &mut Meter<'_>, take: &mut Take<'_>) {
         let (reader, file) = (self.reader, self.file);
         let work = |record: Record| (record.line, reader.understand(group, record));
-        let end =
-            for_each_record(
-                file,
-                reader.workers,
-                meter,
-                &work,
-                &mut |(line, result)| match result {
-                    Ok(understood) => self.accept(line, understood, take),
-                    Err(error) => self.refuse(line, &error),
-                },
-            );
+        let mut hear = |(line, result)| match result {
+            Ok(understood) => self.accept(line, understood, take),
+            Err(error) => self.refuse(line, &error),
+        };
+        let end = for_each_record(file, reader.workers, meter, &work, &mut hear);
         if let Err((line, error)) = end {
             self.faults.add(unreadable(self.file, line, &error));
         }
