@@ -7,6 +7,7 @@ mod support;
 
 mod chart;
 mod ends;
+mod gpu;
 mod images;
 mod limits;
 mod memory;
