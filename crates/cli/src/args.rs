@@ -1,11 +1,13 @@
 //! What can be typed: commands, options and the help that teaches them.
 
+mod front;
 mod serve;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::front::FrontArgs;
 pub(crate) use self::serve::{ChatArgs, ServeArgs};
 
 const ABOUT: &str = "Fine-tune language models from one YAML file, on this machine";
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     Generate(GenerateArgs),
     Serve(ServeArgs),
+    Front(FrontArgs),
     Chat(ChatArgs),
     Push(PushArgs),
     Pull(PullArgs),

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod chat;
+pub(crate) mod front;
 pub(crate) mod generate;
 pub(crate) mod plan;
 pub(crate) mod pull;

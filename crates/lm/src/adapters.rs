@@ -4,6 +4,8 @@
 //! runs of rows with the same adapter: by two small products for long runs, and on a CPU by one call for
 //! all short ones. Shapes: `A [r, inputs]`, `B [r, outputs]` with the scaling in it.
 
+mod outline;
+
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use crate::kernels;
 use crate::lora::{LoraBias, LoraConfig};
 use crate::peft::{self, ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, PeftError};
 use crate::serve_kernels;
+
+pub use outline::Outline;
 
 /// From this many rows on, an adapter's part is two products of its own.
 const RUN: i64 = 8;
@@ -58,12 +62,14 @@ pub enum AdapterError {
     Rank { rank: i64, most: i64 },
     #[error("it trains {what}, which cannot be served beside other adapters")]
     Kind { what: &'static str },
-    #[error("tensor `{name}` has shape {found:?}, and this base model takes {expected:?}")]
+    #[error("tensor `{name}` has shape {found:?}, and {expected:?} is needed")]
     Shape { name: String, found: Vec<i64>, expected: Vec<i64> },
     #[error("tensor `{name}` is missing")]
     NoTensor { name: String },
     #[error("tensor `{name}` belongs to no layer of this base model that the adapter names")]
     Unknown { name: String },
+    #[error("tensor `{name}` is no matrix of a LoRA adapter")]
+    Stray { name: String },
     #[error("tensor `{name}` holds values that are not finite")]
     NotFinite { name: String },
     #[error("none of its target modules {targets:?} is a layer of this base model")]
@@ -78,7 +84,7 @@ impl Adapter {
     pub fn open(folder: &Path, needs: &Requirements<'_>) -> Result<Self, AdapterError> {
         sized(&folder.join(ADAPTER_CONFIG), LARGEST_CONFIG)?;
         let config = peft::config(folder)?;
-        servable(&config, needs)?;
+        servable(&config, needs.max_rank)?;
         let targets: Vec<(&String, (i64, i64))> = needs
             .shapes
             .iter()
@@ -118,9 +124,9 @@ impl Adapter {
     }
 }
 
-fn servable(config: &LoraConfig, needs: &Requirements<'_>) -> Result<(), AdapterError> {
-    if config.rank > needs.max_rank {
-        return Err(AdapterError::Rank { rank: config.rank, most: needs.max_rank });
+fn servable(config: &LoraConfig, max_rank: i64) -> Result<(), AdapterError> {
+    if config.rank > max_rank {
+        return Err(AdapterError::Rank { rank: config.rank, most: max_rank });
     }
     if !config.modules_to_save.is_empty() {
         return Err(AdapterError::Kind { what: "whole modules (modules_to_save)" });
@@ -131,8 +137,8 @@ fn servable(config: &LoraConfig, needs: &Requirements<'_>) -> Result<(), Adapter
     }
 }
 
-/// Fails where a file is not there or larger than `most`.
-fn sized(path: &Path, most: u64) -> Result<(), AdapterError> {
+/// Bytes of a file; fails where it is not there or larger than `most`.
+fn sized(path: &Path, most: u64) -> Result<u64, AdapterError> {
     let Ok(metadata) = std::fs::metadata(path) else {
         let pickle = path.with_file_name("adapter_model.bin").exists();
         let found = if pickle { "; a pickle file is there, and none is ever read" } else { "" };
@@ -142,7 +148,7 @@ fn sized(path: &Path, most: u64) -> Result<(), AdapterError> {
     if size > most {
         return Err(AdapterError::TooLarge { path: path.to_owned(), size, most });
     }
-    Ok(())
+    Ok(size)
 }
 
 fn taken(
@@ -157,10 +163,15 @@ fn taken(
     if found != expected {
         return Err(AdapterError::Shape { name, found, expected: expected.to_vec() });
     }
-    if tensor.isfinite().all().int64_value(&[]) == 0 {
-        return Err(AdapterError::NotFinite { name });
-    }
+    finite(&name, &tensor)?;
     Ok(tensor)
+}
+
+fn finite(name: &str, tensor: &Tensor) -> Result<(), AdapterError> {
+    if tensor.isfinite().all().int64_value(&[]) == 0 {
+        return Err(AdapterError::NotFinite { name: name.to_owned() });
+    }
+    Ok(())
 }
 
 /// Which adapter each row of a batch goes through; rows that no run names go through none.

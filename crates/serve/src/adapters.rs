@@ -1,11 +1,14 @@
 //! Keeps what is served as it is declared, while the server runs.
 //!
 //! Every few seconds the file of declared adapters is read, and every tag is looked up; what a controller
-//! tells ([`Orders`]) is taken up at once. What is new is pulled by its digest, verified, and only then offered in place of what was served under its name. What
-//! cannot be verified is refused with its reason, and what was served goes on being served. When a registry
-//! cannot be reached, everything stays as it is; after a restart, what was served last comes from the disk.
+//! tells ([`Orders`]) is taken up at once. What is new is pulled by its digest, verified, and only then offered
+//! in place of what was served under its name: by a [`Host`], which is the engine of this process or a server
+//! beside it. What cannot be verified is refused with its reason, and what was served goes on being served. When
+//! a registry cannot be reached, everything stays as it is; after a restart, what was served last comes from the
+//! disk.
 
 pub mod declared;
+mod host;
 mod known;
 mod options;
 mod orders;
@@ -16,15 +19,14 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use futures::future::join_all;
-use lm::adapters::Adapter;
 use lm::peft::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use oci::{Class, PullOptions, Root, Target, with_causes};
 use tokio::sync::oneshot::Sender;
 
 use crate::catalog::{Catalog, Entry, Served, State, now};
-use crate::engine::Engine;
-use crate::metrics::Metrics;
+use crate::metrics::Common;
 use declared::{Declarations, Declared, DeclaredError, Source};
+pub use host::{Host, NotOffered, Offered};
 use known::{Image, Known};
 pub use options::AdapterOptions;
 pub use orders::Orders;
@@ -38,9 +40,9 @@ pub struct Adapters {
     options: AdapterOptions,
     orders: Arc<Orders>,
     known: Known,
-    engine: Engine,
+    host: Arc<dyn Host>,
     catalog: Arc<Catalog>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<Common>,
 }
 
 /// Adapters are followed while this lives.
@@ -66,12 +68,12 @@ enum Trouble {
 impl Adapters {
     pub fn new(
         options: AdapterOptions,
-        engine: Engine,
+        host: Arc<dyn Host>,
         catalog: Arc<Catalog>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<Common>,
     ) -> Self {
         let known = Known::new(&options.cache);
-        Self { options, orders: Arc::default(), known, engine, catalog, metrics }
+        Self { options, orders: Arc::default(), known, host, catalog, metrics }
     }
 
     /// Where a controller tells what to hold.
@@ -137,9 +139,10 @@ impl Adapters {
         self.catalog.set_fault(None);
         for name in self.catalog.entries().into_keys() {
             if !declared.iter().any(|adapter| adapter.name == name) {
-                self.withdraw(&name);
+                self.withdraw(&name).await;
             }
         }
+        self.miss().await;
         join_all(declared.iter().map(|adapter| self.bring(adapter))).await;
         self.catalog.set_looked();
         let entries = self.catalog.entries().into_values();
@@ -150,13 +153,26 @@ impl Adapters {
         self.known.prune(self.options.disk_bytes, &used);
     }
 
-    fn withdraw(&self, name: &str) {
+    async fn withdraw(&self, name: &str) {
         let Some(Entry { served, .. }) = self.catalog.remove(name) else { return };
         let digest = served.as_ref().map(|served| served.digest.as_str());
         self.metrics.adapter(name, digest, None);
         if let Some(served) = served {
             tracing::info!(adapter = name, "not declared any more");
-            self.engine.retire(served.revision);
+            self.host.retire(name, &served).await;
+        }
+    }
+
+    /// What the host has lost is taken up anew.
+    async fn miss(&self) {
+        let served = |(name, entry): (String, Entry)| Some((name, entry.served?));
+        let served = self.catalog.entries().into_iter().filter_map(served).collect();
+        for name in self.host.lost(&served).await {
+            let Some(mut entry) = self.catalog.get(&name) else { continue };
+            tracing::warn!(adapter = name, "it was served and is not there any more");
+            self.metrics.adapter(&name, entry.served.take().map(|old| old.digest).as_deref(), None);
+            (entry.state, entry.reason) = (State::Loading, None);
+            self.catalog.set(&name, entry);
         }
     }
 
@@ -178,7 +194,7 @@ impl Adapters {
         self.catalog.set(&adapter.name, entry.clone());
         let result = match &adapter.source {
             Source::Image(image) => self.image(adapter, image, &mut entry).await,
-            Source::Folder(folder) => self.folder(folder, &mut entry).await,
+            Source::Folder(folder) => self.folder(adapter, folder, &mut entry).await,
         };
         match result {
             Ok(None) => {}
@@ -191,7 +207,7 @@ impl Adapters {
                 tracing::info!(adapter = adapter.name, digest = served, "served");
                 self.catalog.set(&adapter.name, entry);
                 if let Some(old) = old {
-                    self.engine.retire(old.revision);
+                    self.host.retire(&adapter.name, &old).await;
                 }
                 return;
             }
@@ -225,14 +241,14 @@ impl Adapters {
         let digest = match oci::pull::resolve(&target, &registry).await {
             Ok(digest) => digest,
             Err(error) if error.class() == Class::MayPass => {
-                return self.what_was_last(image, entry, &error).await;
+                return self.what_was_last(adapter, image, entry, &error).await;
             }
             Err(error) => return Err(refused(None, &error)),
         };
         if !is_new(entry, &digest) {
             return Ok(None);
         }
-        self.pulled(image, &target.at_digest(&digest), &digest, &registry).await.map(Some)
+        self.pulled(adapter, &target.at_digest(&digest), &digest, &registry).await.map(Some)
     }
 
     /// An image that names its digest: the registry is asked only for what is not on the disk.
@@ -249,16 +265,16 @@ impl Adapters {
         let image = adapter.source.text();
         if let Some(Image { digest, annotations }) = self.known.last(&image) {
             let folder = self.known.place(&digest);
-            return self.verified(Found { digest, folder, annotations }).await.map(Some);
+            return self.taken(adapter, Found { digest, folder, annotations }).await.map(Some);
         }
         let registry = self.options.registry_of(adapter, &image).map_err(no_login)?;
-        self.pulled(&image, target, digest, &registry).await.map(Some)
+        self.pulled(adapter, target, digest, &registry).await.map(Some)
     }
 
     /// Pulls a revision by its digest, and verifies it.
     async fn pulled(
         &self,
-        image: &str,
+        adapter: &Declared,
         pinned: &Target,
         digest: &str,
         registry: &oci::Options,
@@ -272,8 +288,8 @@ impl Adapters {
         let (folder, annotations) = (pulled.folder, pulled.annotations);
         let state = Image { digest: digest.to_owned(), annotations: annotations.clone() };
         let digest = digest.to_owned();
-        let served = self.verified(Found { digest, folder, annotations }).await?;
-        if let Err(error) = self.known.remember(image, state) {
+        let served = self.taken(adapter, Found { digest, folder, annotations }).await?;
+        if let Err(error) = self.known.remember(&adapter.source.text(), state) {
             tracing::warn!("cannot remember what is served: {error}");
         }
         Ok(served)
@@ -290,6 +306,7 @@ impl Adapters {
     /// What was served last, where the registry cannot be asked and nothing is served.
     async fn what_was_last(
         &self,
+        adapter: &Declared,
         image: &str,
         entry: &Entry,
         error: &oci::Error,
@@ -303,11 +320,16 @@ impl Adapters {
         };
         let folder = self.known.place(&digest);
         tracing::warn!(image, digest, "the registry is not reached; taken from the disk");
-        self.verified(Found { digest, folder, annotations }).await.map(Some)
+        self.taken(adapter, Found { digest, folder, annotations }).await.map(Some)
     }
 
     /// A new revision of a folder, told by size and time of its files.
-    async fn folder(&self, folder: &Path, entry: &mut Entry) -> Result<Option<Served>, Trouble> {
+    async fn folder(
+        &self,
+        adapter: &Declared,
+        folder: &Path,
+        entry: &mut Entry,
+    ) -> Result<Option<Served>, Trouble> {
         let stamp = |name: &str| {
             let metadata = std::fs::metadata(folder.join(name)).ok()?;
             let time = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -319,11 +341,11 @@ impl Adapters {
             return Ok(None);
         }
         let (folder, annotations) = (folder.to_owned(), BTreeMap::new());
-        self.verified(Found { digest, folder, annotations }).await.map(Some)
+        self.taken(adapter, Found { digest, folder, annotations }).await.map(Some)
     }
 
-    /// Reads and checks a revision, beside the steps, and hands it to the engine.
-    async fn verified(&self, found: Found) -> Result<Served, Trouble> {
+    /// Holds a revision against the base model, and hands it to the host.
+    async fn taken(&self, adapter: &Declared, found: Found) -> Result<Served, Trouble> {
         let Found { digest, folder, annotations } = found;
         let trained_on = annotations.get(oci::image::annotation::BASE_MODEL_DIGEST);
         if let (Some(theirs), Some(ours)) = (trained_on, self.catalog.base_digest())
@@ -333,16 +355,15 @@ impl Adapters {
                 format!("it was trained on base model {theirs}, and {ours} is served here");
             return Err(Trouble::Refused { digest: Some(digest), reason });
         }
-        let (engine, place) = (self.engine.clone(), folder.clone());
-        let opened =
-            tokio::task::spawn_blocking(move || Adapter::open(&place, &engine.requirements()));
-        let adapter = match opened.await {
-            Ok(opened) => opened.map_err(|error| refused(Some(&digest), &error))?,
-            Err(error) => return Err(refused(Some(&digest), &error)),
-        };
-        let (rank, bytes) = (adapter.config().rank, adapter.bytes());
-        let revision = self.engine.offer(adapter, folder);
-        Ok(Served { revision, digest, rank, bytes, since: now() })
+        match self.host.offer(&adapter.name, &digest, &folder).await {
+            Ok(Offered { revision, rank, bytes }) => {
+                Ok(Served { revision, digest, rank, bytes, since: now() })
+            }
+            Err(NotOffered::Refused(reason)) => {
+                Err(Trouble::Refused { digest: Some(digest), reason })
+            }
+            Err(NotOffered::NotNow(reason)) => Err(Trouble::Unreachable(reason)),
+        }
     }
 }
 

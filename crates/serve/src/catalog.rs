@@ -15,6 +15,8 @@ pub struct Catalog {
     fault: RwLock<Option<String>>,
     /// Whether the declared adapters have been looked at once.
     looked: AtomicBool,
+    /// Whether everything that was declared at the start is served, or was looked at and refused.
+    complete: AtomicBool,
     /// The number of the declaration that is gone by.
     sequence: AtomicU64,
 }
@@ -69,8 +71,9 @@ impl State {
 impl Catalog {
     pub fn new(base: String, base_digest: Option<String>) -> Self {
         let (adapters, fault) = (RwLock::default(), RwLock::default());
-        let (looked, sequence) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { base, base_digest, since: now(), adapters, fault, looked, sequence }
+        let (looked, complete) = (AtomicBool::new(false), AtomicBool::new(false));
+        let sequence = AtomicU64::new(0);
+        Self { base, base_digest, since: now(), adapters, fault, looked, complete, sequence }
     }
 
     pub fn base(&self) -> &str {
@@ -115,9 +118,24 @@ impl Catalog {
         *self.fault.write().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// Whether the declared adapters have been looked at once.
-    pub fn has_looked(&self) -> bool {
-        self.looked.load(Ordering::Acquire)
+    /// What of the declared adapters is missing before the first request; nothing from the moment on at which
+    /// everything that was declared is served, or was looked at and refused.
+    pub fn missing(&self) -> Option<String> {
+        if !self.looked.load(Ordering::Acquire) {
+            return Some(self.fault().unwrap_or_else(|| "adapters are being looked for".to_owned()));
+        }
+        // An adapter that is added later is no reason to stop answering for the others.
+        if self.complete.load(Ordering::Acquire) {
+            return None;
+        }
+        let is_missing =
+            |(_, entry): &(String, Entry)| entry.served.is_none() && entry.state != State::Refused;
+        let Some((name, entry)) = self.entries().into_iter().find(is_missing) else {
+            self.complete.store(true, Ordering::Release);
+            return None;
+        };
+        let reason = entry.reason.unwrap_or_else(|| "it is being fetched".to_owned());
+        Some(format!("adapter `{name}` is not loaded: {reason}"))
     }
 
     pub(crate) fn set_looked(&self) {

@@ -3,8 +3,8 @@
 mod chat;
 mod choice;
 mod completions;
-mod error;
-mod models;
+pub(crate) mod error;
+pub(crate) mod models;
 mod reply;
 mod sse;
 mod tools;
@@ -22,12 +22,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use lm::tokenizer::Tokenizer;
 use serde_json::Value;
 
 use crate::adapters::Orders;
-use crate::catalog::{Catalog, State as AdapterState};
+use crate::catalog::Catalog;
 use crate::engine::{Answer, Engine, Submission};
 use crate::guide::{Guide, Guides};
 use crate::metrics::Metrics;
@@ -52,6 +52,35 @@ impl Default for HttpOptions {
     }
 }
 
+impl HttpOptions {
+    /// Why a request is not let in, where it is not.
+    pub(crate) fn stranger(&self, headers: &HeaderMap) -> Option<ApiError> {
+        let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = value.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        // Digests are compared, so that the time this takes tells nothing of the keys.
+        if self.keys.is_empty() || self.keys.contains(&oci::sha256(key.as_bytes())) {
+            return None;
+        }
+        let told = if key.is_empty() { "no API key was sent" } else { "the API key is not known" };
+        Some(ApiError::with(StatusCode::UNAUTHORIZED, "invalid_api_key", told))
+    }
+}
+
+/// The body of a request, as far as it is let in.
+pub(crate) async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            let told = format!("the body is larger than {most} bytes, or broke off");
+            Err(ApiError::with(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", told))
+        }
+        Err(_) => {
+            let told = "the body did not come in time";
+            Err(ApiError::with(StatusCode::REQUEST_TIMEOUT, "timeout", told))
+        }
+    }
+}
+
 /// What every request needs.
 #[derive(Debug)]
 pub struct App {
@@ -63,8 +92,6 @@ pub struct App {
     pub options: HttpOptions,
     /// Set when the server is about to end.
     pub draining: AtomicBool,
-    /// Set once everything that was declared at the start is served, or was looked at and refused.
-    pub complete: AtomicBool,
     pub guides: OnceLock<Result<Guides, String>>,
     pub requests: AtomicU64,
 }
@@ -76,7 +103,7 @@ struct Prepared {
 }
 
 /// A body of JSON.
-struct Json(Value);
+pub(crate) struct Json(pub(crate) Value);
 
 impl IntoResponse for Json {
     fn into_response(self) -> Response {
@@ -112,21 +139,16 @@ pub fn control(app: Arc<App>) -> Router {
 
 /// Asks for a key, where keys are set.
 async fn let_in(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let keys = &app.options.keys;
-    let value = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = value.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // Digests are compared, so that the time this takes tells nothing of the keys.
-    if keys.is_empty() || keys.contains(&oci::sha256(key.as_bytes())) {
-        return next.run(request).await;
+    match app.options.stranger(request.headers()) {
+        None => next.run(request).await,
+        Some(error) => error.into_response(),
     }
-    let told = if key.is_empty() { "no API key was sent" } else { "the API key is not known" };
-    ApiError::with(StatusCode::UNAUTHORIZED, "invalid_api_key", told).into_response()
 }
 
 /// Gives each answer a number, and counts it.
 async fn numbered(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    app.metrics.request(response.status().as_u16());
+    app.metrics.common().request(response.status().as_u16());
     let id = format!("req-{:x}", app.number());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", id);
@@ -134,19 +156,19 @@ async fn numbered(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     response
 }
 
-async fn nothing(request: Request) -> Response {
+pub(crate) async fn nothing(request: Request) -> Response {
     let told = format!("there is nothing at {}", request.uri().path());
     ApiError::with(StatusCode::NOT_FOUND, "unknown_url", told).into_response()
 }
 
-async fn wrong_method(request: Request) -> Response {
+pub(crate) async fn wrong_method(request: Request) -> Response {
     let told = format!("{} is not answered at {}", request.method(), request.uri().path());
     ApiError::with(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", told).into_response()
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, app.metrics.text()).into_response()
+    (kind, app.metrics.common().text()).into_response()
 }
 
 async fn healthz(State(app): State<Arc<App>>) -> Response {
@@ -177,42 +199,11 @@ impl App {
         if !self.engine.is_healthy() {
             return Some("the model has failed".to_owned());
         }
-        if !self.catalog.has_looked() {
-            let fault = self.catalog.fault();
-            return Some(fault.unwrap_or_else(|| "adapters are being looked for".to_owned()));
-        }
-        // An adapter that is added later is no reason to stop answering for the others.
-        if self.complete.load(Ordering::Acquire) {
-            return None;
-        }
-        let missing = self
-            .catalog
-            .entries()
-            .into_iter()
-            .find(|(_, entry)| entry.served.is_none() && entry.state != AdapterState::Refused);
-        if missing.is_none() {
-            self.complete.store(true, Ordering::Release);
-        }
-        missing.map(|(name, entry)| {
-            let reason = entry.reason.unwrap_or_else(|| "it is being fetched".to_owned());
-            format!("adapter `{name}` is not loaded: {reason}")
-        })
+        self.catalog.missing()
     }
 
-    /// The body of a request, as far as it is let in.
     async fn body(&self, body: Body) -> Result<Bytes, ApiError> {
-        let most = self.options.body_bytes;
-        match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, most)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(_)) => {
-                let told = format!("the body is larger than {most} bytes, or broke off");
-                Err(ApiError::with(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", told))
-            }
-            Err(_) => {
-                let told = "the body did not come in time";
-                Err(ApiError::with(StatusCode::REQUEST_TIMEOUT, "timeout", told))
-            }
-        }
+        read(body, self.options.body_bytes).await
     }
 
     /// A guide along a JSON schema.

@@ -1,5 +1,6 @@
 //! What is measured, under vLLM's names where it has one for it, so that its dashboards fit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -13,10 +14,73 @@ use crate::scheduler::Counts;
 const SECONDS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0];
 
-/// All series of a server.
+/// Series that every server has, whatever its engine is.
+#[derive(Debug)]
+pub struct Common {
+    registry: Registry,
+    adapters: GaugeVec,
+    refused: IntCounterVec,
+    requests: IntCounterVec,
+}
+
+impl Common {
+    /// Series with the label `model_name`, which every series has.
+    pub fn new(model_name: &str) -> Result<Self, prometheus::Error> {
+        let labels = [("model_name".to_owned(), model_name.to_owned())].into();
+        let registry = Registry::new_custom(None, Some(labels))?;
+        let counters = |name: &str, help: &str, label: &str| {
+            registered(&registry, IntCounterVec::new(Opts::new(name, help), &[label]))
+        };
+        Ok(Self {
+            adapters: registered(
+                &registry,
+                GaugeVec::new(
+                    Opts::new("anneal_adapter_info", "Adapters that are served."),
+                    &["adapter", "digest"],
+                ),
+            )?,
+            refused: counters(
+                "anneal_adapter_refused_total",
+                "Revisions that were not taken up.",
+                "adapter",
+            )?,
+            requests: counters("anneal_http_requests_total", "Answers by status.", "status")?,
+            registry,
+        })
+    }
+
+    /// All series as text.
+    pub fn text(&self) -> String {
+        let mut bytes = Vec::new();
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(crate) fn request(&self, status: u16) {
+        self.requests.with_label_values(&[status.to_string().as_str()]).inc();
+    }
+
+    /// The digest that an adapter is served at; none where it is not.
+    pub(crate) fn adapter(&self, name: &str, before: Option<&str>, now: Option<&str>) {
+        if let Some(digest) = before {
+            let _ = self.adapters.remove_label_values(&[name, digest]);
+        }
+        if let Some(digest) = now {
+            self.adapters.with_label_values(&[name, digest]).set(1.0);
+        } else {
+            let _ = self.refused.remove_label_values(&[name]);
+        }
+    }
+
+    pub(crate) fn refused(&self, name: &str) {
+        self.refused.with_label_values(&[name]).inc();
+    }
+}
+
+/// All series of a server with our engine.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    common: Arc<Common>,
     running: IntGauge,
     waiting: IntGauge,
     cache_usage: Gauge,
@@ -31,16 +95,13 @@ pub struct Metrics {
     finished: IntCounterVec,
     adapter_bytes: IntGauge,
     adapters_resident: IntGauge,
-    adapters: GaugeVec,
-    refused: IntCounterVec,
-    requests: IntCounterVec,
 }
 
 impl Metrics {
     /// Series with the label `model_name`, which every series has.
     pub fn new(model_name: &str) -> Result<Self, prometheus::Error> {
-        let labels = [("model_name".to_owned(), model_name.to_owned())].into();
-        let registry = Registry::new_custom(None, Some(labels))?;
+        let common = Common::new(model_name)?;
+        let registry = common.registry.clone();
         let gauge = |name: &str, help: &str| registered(&registry, IntGauge::new(name, help));
         let counter = |name: &str, help: &str| registered(&registry, IntCounter::new(name, help));
         let histogram = |name: &str, help: &str| {
@@ -72,28 +133,13 @@ impl Metrics {
             )?,
             adapter_bytes: gauge("anneal_adapter_bytes", "Bytes of adapters in memory.")?,
             adapters_resident: gauge("anneal_adapters_resident", "Adapters in memory.")?,
-            adapters: registered(
-                &registry,
-                GaugeVec::new(
-                    Opts::new("anneal_adapter_info", "Adapters that are served."),
-                    &["adapter", "digest"],
-                ),
-            )?,
-            refused: counters(
-                "anneal_adapter_refused_total",
-                "Revisions that were not taken up.",
-                &["adapter"],
-            )?,
-            requests: counters("anneal_http_requests_total", "Answers by status.", &["status"])?,
-            registry,
+            common: Arc::new(common),
         })
     }
 
-    /// All series as text.
-    pub fn text(&self) -> String {
-        let mut bytes = Vec::new();
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
+    /// Series that do not depend on the engine.
+    pub fn common(&self) -> &Arc<Common> {
+        &self.common
     }
 
     pub(crate) fn engine(&self, counts: &Counts, adapter_bytes: u64, adapters: usize) {
@@ -131,26 +177,6 @@ impl Metrics {
 
     pub(crate) fn finished(&self, reason: &str) {
         self.finished.with_label_values(&[reason]).inc();
-    }
-
-    pub(crate) fn request(&self, status: u16) {
-        self.requests.with_label_values(&[status.to_string().as_str()]).inc();
-    }
-
-    /// The digest that an adapter is served at; none where it is not.
-    pub(crate) fn adapter(&self, name: &str, before: Option<&str>, now: Option<&str>) {
-        if let Some(digest) = before {
-            let _ = self.adapters.remove_label_values(&[name, digest]);
-        }
-        if let Some(digest) = now {
-            self.adapters.with_label_values(&[name, digest]).set(1.0);
-        } else {
-            let _ = self.refused.remove_label_values(&[name]);
-        }
-    }
-
-    pub(crate) fn refused(&self, name: &str) {
-        self.refused.with_label_values(&[name]).inc();
     }
 }
 

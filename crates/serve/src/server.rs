@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::Router;
 use lm::files::{FilesError, ModelFiles};
 use lm::tokenizer::{Tokenizer, TokenizerError};
 use tokio::net::TcpListener;
@@ -66,6 +67,8 @@ pub enum ServeError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot set up metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("cannot set up a connection to the engine")]
+    Client(#[from] reqwest::Error),
     #[error("cannot start to serve")]
     Runtime { source: std::io::Error },
 }
@@ -80,7 +83,7 @@ impl ServeError {
             Self::Engine(StartError::Cache(_)) => {
                 Some("give the key-value cache more bytes".to_owned())
             }
-            Self::Engine(_) | Self::Metrics(_) | Self::Runtime { .. } => None,
+            Self::Engine(_) | Self::Metrics(_) | Self::Client(_) | Self::Runtime { .. } => None,
         }
     }
 }
@@ -123,8 +126,8 @@ async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(),
     let engine = tokio::task::spawn_blocking(move || Engine::start(files, engine, counted));
     let engine = engine.await.map_err(|_| StartError::Ended)??;
     let catalog = Arc::new(Catalog::new(name.clone(), base_digest));
-    let followed =
-        Adapters::new(adapters, engine.clone(), Arc::clone(&catalog), Arc::clone(&metrics));
+    let (host, common) = (Arc::new(engine.clone()), Arc::clone(metrics.common()));
+    let followed = Adapters::new(adapters, host, Arc::clone(&catalog), common);
     let started = Started {
         address,
         control: control.as_ref().map(|(_, address)| *address),
@@ -140,7 +143,6 @@ async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(),
         orders: followed.orders(),
         options: http,
         draining: AtomicBool::new(false),
-        complete: AtomicBool::new(false),
         guides: OnceLock::new(),
         requests: AtomicU64::new(1),
     });
@@ -151,13 +153,18 @@ async fn serve(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(),
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
     told(&started);
-    let result = until_ended(listener, app, drain).await;
+    let router = http::router(Arc::clone(&app));
+    let result = until_ended(listener, router, drain, move || {
+        app.draining.store(true, Ordering::Release);
+        tracing::info!(in_flight = app.engine.in_flight(), "ending");
+    });
+    let result = result.await;
     drop(following);
     result
 }
 
 /// A listener and its address. Where a machine has no IPv6, every address is every address of IPv4.
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let mut bound = TcpListener::bind(address).await;
     if bound.is_err() && address.ip() == Ipv6Addr::UNSPECIFIED {
         bound = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
@@ -168,24 +175,24 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     Ok((listener, address))
 }
 
-/// Answers until the process is told to end, and then as long as answers run, but not for ever.
-async fn until_ended(
+/// Answers until the process is told to end, of which `told` hears, and then as long as answers run, but not
+/// for ever.
+pub(crate) async fn until_ended(
     listener: TcpListener,
-    app: Arc<App>,
+    router: Router,
     drain: Duration,
+    told: impl FnOnce() + Send + 'static,
 ) -> Result<(), ServeError> {
     let fault = |source| ServeError::Runtime { source };
     let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let draining = Arc::clone(&app);
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        draining.draining.store(true, Ordering::Release);
-        tracing::info!(in_flight = draining.engine.in_flight(), "ending");
+        told();
         let _ = end.send(());
     };
-    let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(stop);
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop);
     let deadline = async move {
         let _ = ended.await;
         tokio::time::sleep(drain).await;

@@ -119,7 +119,7 @@ pub(super) fn short(model: &str) -> String {
 }
 
 /// Digests of the keys in a file, or in the files of a folder, as a secret is mounted.
-fn keys(path: &Path) -> Result<BTreeSet<String>, Failure> {
+pub(super) fn keys(path: &Path) -> Result<BTreeSet<String>, Failure> {
     let failed = |path: &Path, error: &std::io::Error| {
         Failure::configuration(format!("cannot read API keys {}: {error}", path.display()))
     };
@@ -158,13 +158,16 @@ fn tell(started: &Started, output: Output) {
     }
 }
 
-fn failure(error: &ServeError) -> Failure {
+pub(super) fn failure(error: &ServeError) -> Failure {
     let class = match error {
         ServeError::Files(_) | ServeError::Tokenizer(_) | ServeError::Listen { .. } => {
             ExitClass::Configuration
         }
         ServeError::Engine(StartError::Model(_) | StartError::Cache(_)) => ExitClass::Configuration,
-        ServeError::Engine(_) | ServeError::Metrics(_) | ServeError::Runtime { .. } => {
+        ServeError::Engine(_)
+        | ServeError::Metrics(_)
+        | ServeError::Client(_)
+        | ServeError::Runtime { .. } => {
             ExitClass::Internal
         }
     };

@@ -23,6 +23,11 @@ impl Orders {
         }
     }
 
+    /// Asks for a look at what is served, which may be other than it was.
+    pub(crate) fn look_again(&self) {
+        self.news.notify_one();
+    }
+
     pub(super) fn newest(&self) -> Option<Declarations> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -97,7 +97,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response =
             Response::builder().status(self.status).header(CONTENT_TYPE, "application/json");
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        if matches!(self.status.as_u16(), 429 | 503) {
             response = response.header(RETRY_AFTER, "1");
         }
         let body = Body::from(self.json().to_string());

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::{App, Json};
-use crate::adapters::declared;
-use crate::catalog::Served;
+use crate::adapters::{Orders, declared};
+use crate::catalog::{Catalog, Served};
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json {
     let mut models = vec![base(&app)];
@@ -33,21 +33,26 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -
 
 /// What a controller reads: which digests are held, which are not, and why.
 pub(super) async fn adapters(State(app): State<Arc<App>>) -> Json {
-    held(&app)
+    held(&app.catalog)
 }
 
 /// Takes what a controller tells, and answers what is held.
 pub(super) async fn tell(State(app): State<Arc<App>>, body: Body) -> Result<Json, ApiError> {
     let body = app.body(body).await?;
-    let text = String::from_utf8_lossy(&body);
-    let told = declared::told(&text, app.catalog.base());
-    let told = told.map_err(|error| ApiError::bad("adapters", error.to_string()))?;
-    app.orders.tell(told);
-    Ok(held(&app))
+    take(&body, &app.catalog, &app.orders)
 }
 
-fn held(app: &App) -> Json {
-    let entries = app.catalog.entries().into_iter().map(|(name, entry)| {
+/// Takes what a controller tells, and answers what is held.
+pub(crate) fn take(body: &[u8], catalog: &Catalog, orders: &Orders) -> Result<Json, ApiError> {
+    let told = declared::told(&String::from_utf8_lossy(body), catalog.base());
+    let told = told.map_err(|error| ApiError::bad("adapters", error.to_string()))?;
+    orders.tell(told);
+    Ok(held(catalog))
+}
+
+/// What is held, for a controller.
+pub(crate) fn held(catalog: &Catalog) -> Json {
+    let entries = catalog.entries().into_iter().map(|(name, entry)| {
         let served = entry.served.as_ref();
         json!({
             "name": name,
@@ -61,9 +66,9 @@ fn held(app: &App) -> Json {
         })
     });
     Json(json!({
-        "baseModel": {"name": app.catalog.base(), "digest": app.catalog.base_digest()},
-        "sequence": app.catalog.sequence(),
-        "fault": app.catalog.fault(),
+        "baseModel": {"name": catalog.base(), "digest": catalog.base_digest()},
+        "sequence": catalog.sequence(),
+        "fault": catalog.fault(),
         "adapters": entries.collect::<Vec<_>>(),
     }))
 }
@@ -81,13 +86,18 @@ fn base(app: &App) -> Value {
 }
 
 fn adapter(app: &App, name: &str, served: &Served) -> Value {
+    card(name, served, app.catalog.base(), &json!(app.engine.facts().context))
+}
+
+/// What clients are told of an adapter.
+pub(crate) fn card(name: &str, served: &Served, base: &str, context: &Value) -> Value {
     json!({
         "id": name,
         "object": "model",
         "created": served.since,
         "owned_by": "anneal",
         "root": served.digest,
-        "parent": app.catalog.base(),
-        "max_model_len": app.engine.facts().context,
+        "parent": base,
+        "max_model_len": context,
     })
 }

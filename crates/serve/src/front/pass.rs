@@ -1,0 +1,127 @@
+//! Requests on their way to vLLM and answers on their way back: the name of the model is exchanged for that of the
+//! revision, and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Front, vllm};
+use crate::engine::Overloaded;
+use crate::http::error::ApiError;
+use crate::http::read;
+
+/// A request that vLLM is at; its end makes room for another one.
+struct Place(Arc<Front>);
+
+impl Place {
+    fn take(front: &Arc<Front>) -> Result<Self, ApiError> {
+        let place = Self(Arc::clone(front));
+        if front.in_flight.fetch_add(1, Ordering::AcqRel) < front.most {
+            return Ok(place);
+        }
+        Err(Overloaded.into())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Passes a request on, and its answer back as it comes.
+pub(super) async fn on(
+    State(front): State<Arc<Front>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = read(body, front.http.body_bytes).await?;
+    let mut body: Value =
+        serde_json::from_slice(&body).map_err(|error| ApiError::body(error.to_string()))?;
+    let model = body.get("model").and_then(Value::as_str).map(str::to_owned);
+    let model = model.ok_or_else(|| ApiError::bad("model", "`model` is not there, or no text"))?;
+    let place = Place::take(&front)?;
+    let path = head.uri.path();
+    let mut id = front.name_of(&model)?;
+    loop {
+        body["model"] = json!(id);
+        let answer = sent(&front, path, &head.headers, body.to_string()).await?;
+        let now = front.name_of(&model)?;
+        match (answer.status(), id == model, id == now) {
+            // The revision was replaced while the request was on its way.
+            (reqwest::StatusCode::NOT_FOUND, _, false) => id = now,
+            // vLLM has started again, and not all is loaded yet.
+            (reqwest::StatusCode::NOT_FOUND, false, true) => {
+                front.orders.look_again();
+                let told = format!("`{model}` is being loaded again; try again in a second");
+                return Err(ApiError::with(StatusCode::SERVICE_UNAVAILABLE, "loading", told));
+            }
+            _ => return Ok(back(answer, place)),
+        }
+    }
+}
+
+async fn sent(
+    front: &Front,
+    path: &str,
+    headers: &HeaderMap,
+    body: String,
+) -> Result<reqwest::Response, ApiError> {
+    let mut request = front.vllm.request(reqwest::Method::POST, path);
+    request = request.header(CONTENT_TYPE, "application/json").body(body);
+    if let Some(accepted) = headers.get(ACCEPT) {
+        request = request.header(ACCEPT, accepted);
+    }
+    request.send().await.map_err(|error| {
+        tracing::warn!("vLLM does not answer: {}", oci::with_causes(&error));
+        let told = "the model does not answer; try again in a while";
+        ApiError::with(StatusCode::SERVICE_UNAVAILABLE, "model_failed", told)
+    })
+}
+
+/// vLLM's answer, piece by piece. A client that hangs up ends the request to vLLM too.
+fn back(answer: reqwest::Response, place: Place) -> Response {
+    let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
+    let pieces = answer.bytes_stream().map(move |piece: Result<Bytes, reqwest::Error>| {
+        let _until_the_last_one = &place;
+        piece
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    *response.status_mut() = status;
+    if let Some(kind) = kind {
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    response
+}
+
+/// vLLM's series and our own.
+pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
+    let answer = front.vllm.request(reqwest::Method::GET, "/metrics").send().await;
+    let theirs = match answer {
+        Ok(answer) => answer.text().await.unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    let gap = if theirs.is_empty() || theirs.ends_with('\n') { "" } else { "\n" };
+    let text = format!("{theirs}{gap}{}", front.metrics.text());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+impl Front {
+    /// vLLM's name of a model.
+    fn name_of(&self, model: &str) -> Result<String, ApiError> {
+        if model == self.catalog.base() {
+            return Ok(model.to_owned());
+        }
+        let served = self.catalog.get(model).and_then(|entry| entry.served);
+        let served =
+            served.ok_or_else(|| ApiError::unknown_model(model, &self.catalog.names()))?;
+        Ok(vllm::id(model, &served.digest))
+    }
+}
