@@ -74,6 +74,8 @@ pub const KIND: &str = "ModelServer";
 #[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.autoscaling))").message("replicas and autoscaling exclude each other"))]
 #[x_kube(validation = Rule::new("!has(self.modelName) || !has(self.adapters) || self.adapters.all(one, one.name != self.modelName)").message("an adapter has the name of the base model, which is modelName"))]
 #[x_kube(validation = Rule::new("self.engine != 'VLLM' || !has(self.weights)").message("weights has no meaning with `engine: VLLM`"))]
+#[x_kube(validation = Rule::new("self.engine != 'VLLM' || !has(self.limits) || !has(self.limits.cacheMemory) && !has(self.limits.adapterMemory)").message("limits.cacheMemory and limits.adapterMemory have no meaning with `engine: VLLM`"))]
+#[x_kube(validation = Rule::new("self.engine != 'VLLM' || !has(self.limits) || !has(self.limits.maxRank) || self.limits.maxRank <= 512").message("limits.maxRank is above 512, the highest rank of `engine: VLLM`"))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelServerSpec {
     /// The model that all adapters were trained on: a folder or file, an OCI image, or a Hugging Face
@@ -175,7 +177,8 @@ pub enum Engine {
     /// Anneal's own server.
     #[default]
     Anneal,
-    /// vLLM's image, with its own loading and unloading of adapters. In a cluster only.
+    /// vLLM, behind a server of ours that fetches and verifies adapters and has vLLM load them. An answer
+    /// names the revision that made it: `reviews@3840f456abcd`. In a cluster only.
     VLLM,
 }
 
@@ -224,7 +227,8 @@ pub struct ServingLimits {
     #[schemars(range(max = 100_000))]
     pub waiting: Option<u32>,
 
-    /// Memory for keys and values, taken at the start, such as `2Gi`. `1Gi` when unset.
+    /// Memory for keys and values, taken at the start, such as `2Gi`. `1Gi` when unset. vLLM takes what the GPU
+    /// has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub cache_memory: Option<String>,
@@ -256,7 +260,7 @@ pub struct ServerCompute {
     #[schemars(length(min = 1, max = 32))]
     pub memory: Option<String>,
 
-    /// GPUs of a pod. None when unset.
+    /// GPUs of a pod. None when unset; one with `engine: VLLM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 64))]
     pub gpus: Option<u32>,

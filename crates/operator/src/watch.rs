@@ -112,6 +112,7 @@ fn settings(options: &Options) -> Settings {
     Settings {
         trainer_image: options.trainer_image.clone(),
         server_image: options.server_image.clone(),
+        vllm_image: options.vllm_image.clone(),
         namespace: options.lease_namespace.clone(),
         image_pull_secrets: options.image_pull_secrets.clone(),
         plain_http: options.plain_http.clone(),

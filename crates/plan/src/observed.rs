@@ -110,6 +110,9 @@ pub struct Settings {
     /// Image of pods that serve.
     #[serde(default)]
     pub server_image: String,
+    /// vLLM's image, for servers with that engine.
+    #[serde(default)]
+    pub vllm_image: String,
     /// The operator's namespace, where it is known: only its pods may tell servers what to hold.
     #[serde(default)]
     pub namespace: Option<String>,

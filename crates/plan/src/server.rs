@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use api::ModelServer;
 use api::condition::{READY, ServerReason};
-use api::model_server::{Engine, ModelServerStatus, all_faults, base_name};
+use api::model_server::{ModelServerStatus, all_faults, base_name};
 use api::workspace::API_VERSION;
 use api::{Fault, model_server};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -137,14 +137,6 @@ pub fn plan_server(raw: &ModelServer, observed: &ServerObserved) -> ServerPlan {
 /// Every fault of the spec, and what only a local server has.
 fn faults(raw: &ModelServer) -> Vec<Fault> {
     let mut faults = all_faults(raw);
-    if raw.spec.engine == Engine::VLLM {
-        faults.push(Fault {
-            field: Some("spec.engine".to_owned()),
-            message: "VLLM is not there yet in this version".to_owned(),
-            hint: Some("leave out `engine`: Anneal answers".to_owned()),
-            ..Fault::default()
-        });
-    }
     let mut local = |field: String| {
         let hint = "use `image`: push the folder with `anneal push`, or any tool that makes images";
         faults.push(Fault {

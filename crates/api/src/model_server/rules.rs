@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Engine, ModelServer, ModelServerSpec, ServedAdapter};
+use super::{Engine, ModelServer, ModelServerSpec, ServedAdapter, ServingLimits};
 use crate::fault::Fault;
 use crate::names::{self, HubRepository, ImageReference, NameError, WorkspaceName};
 use crate::schema;
@@ -106,11 +106,11 @@ fn numbers(spec: &ModelServerSpec, faults: &mut Vec<Fault>) {
     {
         faults.push(fault("spec.autoscaling.minReplicas", "minReplicas is above maxReplicas"));
     }
-    if spec.engine == Engine::VLLM && spec.weights.is_some() {
-        faults.push(fault("spec.weights", "has no meaning with `engine: VLLM`"));
-    }
     object_name("spec.apiKeysSecret", spec.api_keys_secret.as_deref(), faults);
     let limits = spec.limits.clone().unwrap_or_default();
+    if spec.engine == Engine::VLLM {
+        of_vllm(spec, &limits, faults);
+    }
     let memory = spec.compute.as_ref().and_then(|compute| compute.memory.clone());
     for (field, bytes) in [
         ("spec.limits.cacheMemory", limits.cache_memory),
@@ -118,6 +118,24 @@ fn numbers(spec: &ModelServerSpec, faults: &mut Vec<Fault>) {
         ("spec.compute.memory", memory),
     ] {
         parsed(field, bytes.as_deref(), names::parse_bytes, faults);
+    }
+}
+
+/// What vLLM settles by itself.
+fn of_vllm(spec: &ModelServerSpec, limits: &ServingLimits, faults: &mut Vec<Fault>) {
+    const HIGHEST_RANK: u32 = 512;
+    for (field, is_set) in [
+        ("spec.weights", spec.weights.is_some()),
+        ("spec.limits.cacheMemory", limits.cache_memory.is_some()),
+        ("spec.limits.adapterMemory", limits.adapter_memory.is_some()),
+    ] {
+        if is_set {
+            faults.push(fault(field, "has no meaning with `engine: VLLM`"));
+        }
+    }
+    if limits.max_rank.is_some_and(|rank| rank > HIGHEST_RANK) {
+        let message = format!("is above {HIGHEST_RANK}, the highest rank of `engine: VLLM`");
+        faults.push(fault("spec.limits.maxRank", message));
     }
 }
 

@@ -4,6 +4,7 @@ mod anneal;
 mod around;
 mod deployment;
 mod quantity;
+mod vllm;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -25,6 +26,10 @@ pub const PORT: i32 = 8000;
 pub const CONTROL_PORT: i32 = 8081;
 /// Path at that port: `GET` answers [`super::observed::Holding`], `PUT` takes a [`Declaration`].
 pub const CONTROL_PATH: &str = "/anneal/adapters";
+/// Path at that port that answers whether vLLM is well.
+const ENGINE_PATH: &str = "/anneal/engine";
+/// The name of vLLM's container.
+pub(crate) const VLLM: &str = "vllm";
 /// Folder in the pod with a folder of Docker's configuration for each pull secret.
 pub(crate) const PULL: &str = "/var/run/secrets/anneal.dev/pull";
 

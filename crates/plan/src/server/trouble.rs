@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::observed::ServerObserved;
+use super::render::VLLM;
 use super::replicas::Replicas;
 use crate::trouble::of_the_registry;
 
@@ -38,10 +39,15 @@ fn unschedulable(pod: &Pod) -> Option<(ServerReason, String)> {
 }
 
 fn not_starting(pod: &Pod) -> Option<(ServerReason, String)> {
-    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let containers = pod.status.as_ref()?.container_statuses.as_deref();
+    containers.unwrap_or_default().iter().find_map(held_up)
+}
+
+fn held_up(container: &ContainerStatus) -> Option<(ServerReason, String)> {
     let state = container.state.as_ref()?;
+    let who = if container.name == VLLM { "vLLM" } else { "the server" };
     if let Some(ended) = said_at_the_end(container) {
-        let message = format!("the server ended: {ended}; next: see the pod's log");
+        let message = format!("{who} ended: {ended}; next: see the pod's log");
         return Some((ServerReason::ContainerNotStarting, message));
     }
     let waiting = state.waiting.as_ref()?;
@@ -51,7 +57,11 @@ fn not_starting(pod: &Pod) -> Option<(ServerReason, String)> {
     }
     let detail = waiting.message.as_deref().unwrap_or("no message");
     if why.contains("Image") || why.contains("Pull") {
-        let next = "check the reference in baseModel, and its pull secret";
+        let next = if container.name == VLLM {
+            "check baseModel, its pull secret, and the operator's image of vLLM"
+        } else {
+            "check the reference in baseModel, and its pull secret"
+        };
         let message = format!("cannot pull an image: {}; next: {next}", of_the_registry(detail));
         return Some((ServerReason::ImagePullFailed, message));
     }

@@ -50,6 +50,8 @@ pub(crate) struct PodNow {
     /// Why it does not answer.
     pub(crate) silent: Option<String>,
     pub(crate) adapters: BTreeMap<String, AdapterNow>,
+    /// The container of which the rest tells; `server` unless something else is said.
+    pub(crate) container: Option<String>,
     /// Reason and message of the waiting container.
     pub(crate) waiting: Option<(String, String)>,
     /// The last words of a container that ended.
@@ -82,6 +84,7 @@ pub(crate) fn stage(mut server: ModelServer, now: &Situation) -> (ModelServer, S
         settings: Settings {
             trainer_image: String::new(),
             server_image: "ghcr.io/anneal/server:v1".to_owned(),
+            vllm_image: "docker.io/vllm/vllm-openai:v0.11.0".to_owned(),
             namespace: Some("anneal-system".to_owned()),
             image_pull_secrets: Vec::new(),
             plain_http: Vec::new(),
@@ -182,7 +185,7 @@ fn add(observed: &mut ServerObserved, name: &str, now: &PodNow) {
             "phase": if is_down { "Pending" } else { "Running" },
             "podIP": format!("10.0.0.{}", observed.pods.len() + 1),
             "conditions": conditions,
-            "containerStatuses": [{"name": "server", "ready": ready, "restartCount": 0, "image": "i",
+            "containerStatuses": [{"name": now.container.as_deref().unwrap_or("server"), "ready": ready, "restartCount": 0, "image": "i",
                 "imageID": "", "state": state, "lastState": last}],
         },
     });

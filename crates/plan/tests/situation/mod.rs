@@ -126,6 +126,7 @@ fn observed(workspace: &FineTuneWorkspace, now: &Situation) -> Observed {
         settings: Settings {
             trainer_image: "ghcr.io/anneal/trainer:v1".to_owned(),
             server_image: String::new(),
+            vllm_image: String::new(),
             namespace: None,
             image_pull_secrets: Vec::new(),
             plain_http: Vec::new(),

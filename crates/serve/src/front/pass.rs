@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Front, vllm};
+use crate::catalog::State as Progress;
 use crate::engine::Overloaded;
 use crate::http::error::ApiError;
 use crate::http::read;
@@ -60,8 +61,7 @@ pub(super) async fn on(
             // vLLM has started again, and not all is loaded yet.
             (reqwest::StatusCode::NOT_FOUND, false, true) => {
                 front.orders.look_again();
-                let told = format!("`{model}` is being loaded again; try again in a second");
-                return Err(ApiError::with(StatusCode::SERVICE_UNAVAILABLE, "loading", told));
+                return Err(loading(&model));
             }
             _ => return Ok(back(answer, place)),
         }
@@ -119,9 +119,19 @@ impl Front {
         if model == self.catalog.base() {
             return Ok(model.to_owned());
         }
-        let served = self.catalog.get(model).and_then(|entry| entry.served);
-        let served =
-            served.ok_or_else(|| ApiError::unknown_model(model, &self.catalog.names()))?;
-        Ok(vllm::id(model, &served.digest))
+        let unknown = || ApiError::unknown_model(model, &self.catalog.names());
+        let entry = self.catalog.get(model).ok_or_else(unknown)?;
+        match (entry.served, entry.state) {
+            (Some(served), _) => Ok(vllm::id(model, &served.digest)),
+            (None, Progress::Refused) => Err(unknown()),
+            (None, Progress::Loading | Progress::Serving | Progress::Unreachable) => {
+                Err(loading(model))
+            }
+        }
     }
+}
+
+fn loading(model: &str) -> ApiError {
+    let told = format!("`{model}` is being loaded; try again in a second");
+    ApiError::with(StatusCode::SERVICE_UNAVAILABLE, "loading", told)
 }

@@ -18,12 +18,14 @@ use crate::server::Server;
 use crate::server::declared::FILE;
 use crate::server::observed::ServerObserved;
 
-/// Where the image of the base model is mounted.
-const BASE_MODEL: &str = "/mnt/base-model";
+/// The volume of the base model's image.
+pub(super) const BASE_VOLUME: &str = "base-model";
+/// Where it is mounted.
+pub(super) const BASE_MODEL: &str = "/mnt/base-model";
 /// Folder of the file of declared adapters.
-const DECLARED: &str = "/etc/anneal";
+pub(super) const DECLARED: &str = "/etc/anneal";
 /// Folder with a file of API keys for each key of the secret.
-const KEYS: &str = "/var/run/secrets/anneal.dev/api-keys";
+pub(super) const KEYS: &str = "/var/run/secrets/anneal.dev/api-keys";
 
 pub(super) fn arguments(server: &Server<'_>) -> Vec<String> {
     let spec = &server.raw.spec;
@@ -67,14 +69,14 @@ pub(super) fn arguments(server: &Server<'_>) -> Vec<String> {
 }
 
 /// The base model's digest, where the reference pins it: adapters of another one are refused.
-fn base_digest(server: &Server<'_>) -> Option<String> {
+pub(super) fn base_digest(server: &Server<'_>) -> Option<String> {
     let image = server.raw.spec.base_model.image.as_deref()?;
     image.split_once('@').map(|(_, digest)| digest.to_owned())
 }
 
 pub(super) fn environment(server: &Server<'_>, observed: &ServerObserved) -> Vec<EnvVar> {
     let (spec, settings) = (&server.raw.spec, &observed.settings);
-    let mut variables = vec![variable("HOME", "/work")];
+    let mut variables = surroundings(observed);
     if let Some(hub) = &spec.base_model.hugging_face {
         variables.extend(hub.token_secret.as_deref().map(hub_token));
         let endpoint = settings.hub_endpoint.as_deref();
@@ -82,8 +84,15 @@ pub(super) fn environment(server: &Server<'_>, observed: &ServerObserved) -> Vec
     }
     let threads = spec.compute.as_ref().and_then(|compute| compute.cpu);
     variables.extend(threads.map(|count| variable("OMP_NUM_THREADS", &count.to_string())));
-    if !settings.plain_http.is_empty() {
-        variables.push(variable("ANNEAL_PLAIN_HTTP", &settings.plain_http.join(",")));
+    variables
+}
+
+/// What our program is told wherever it fetches adapters.
+pub(super) fn surroundings(observed: &ServerObserved) -> Vec<EnvVar> {
+    let plain = &observed.settings.plain_http;
+    let mut variables = vec![variable("HOME", "/work")];
+    if !plain.is_empty() {
+        variables.push(variable("ANNEAL_PLAIN_HTTP", &plain.join(",")));
     }
     variables
 }
@@ -127,8 +136,8 @@ pub(super) fn volumes(server: &Server<'_>) -> Vec<(Volume, VolumeMount)> {
         (empty("tmp"), mount("tmp", "/tmp", false)),
     ];
     if let Some(reference) = &spec.base_model.image {
-        let volume = image("base-model", reference.clone());
-        all.push((volume, mount("base-model", BASE_MODEL, true)));
+        let volume = image(BASE_VOLUME, reference.clone());
+        all.push((volume, mount(BASE_VOLUME, BASE_MODEL, true)));
     }
     if let Some(name) = &spec.api_keys_secret {
         all.push((secret("api-keys", name), mount("api-keys", KEYS, true)));

@@ -1,25 +1,27 @@
 //! The pods of a server, under the `restricted` Pod Security level. A new pod is ready before an old one ends,
 //! and one that ends first finishes what it answers.
 
+use api::model_server::Engine;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler,
     LocalObjectReference, PodSpec, PodTemplateSpec, Probe, SleepAction, TopologySpreadConstraint,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{CONTROL_PORT, PORT, anneal, around};
+use super::{CONTROL_PORT, PORT, anneal, around, vllm};
 use crate::render::{container_security, pod_security};
 use crate::server::Server;
 use crate::server::observed::ServerObserved;
 
-/// The container's name.
+/// The name of the container that answers.
 const CONTAINER: &str = "server";
 /// Seconds for which a pod goes on after it was told to end, until nobody sends it anything any more.
-const LEAVE_SECONDS: i64 = 5;
+pub(super) const LEAVE_SECONDS: i64 = 5;
 /// Seconds that running answers get.
 pub(super) const DRAIN_SECONDS: i64 = 25;
 
@@ -61,7 +63,28 @@ fn replicas(server: &Server<'_>, observed: &ServerObserved) -> i32 {
 
 fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
     let compute = server.raw.spec.compute.clone().unwrap_or_default();
-    let (volumes, mounts) = anneal::volumes(server).into_iter().unzip();
+    let (mut volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) =
+        anneal::volumes(server).into_iter().unzip();
+    let containers = match server.raw.spec.engine {
+        Engine::Anneal => vec![Container {
+            args: Some(anneal::arguments(server)),
+            env: Some(anneal::environment(server, observed)),
+            resources: Some(anneal::resources(server)),
+            ..container(observed, mounts)
+        }],
+        Engine::VLLM => {
+            volumes.extend(vllm::volumes());
+            // The base model, and the way to it, are vLLM's.
+            let mounts = mounts.into_iter().filter(|mount| mount.name != anneal::BASE_VOLUME);
+            let front = Container {
+                args: Some(vllm::front_arguments(server)),
+                env: Some(anneal::surroundings(observed)),
+                resources: Some(vllm::front_resources()),
+                ..container(observed, mounts.collect())
+            };
+            vec![front, vllm::container(server, observed)]
+        }
+    };
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -78,33 +101,38 @@ fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
         }]),
         image_pull_secrets: pull_secrets(server, observed),
         security_context: Some(pod_security()),
-        containers: vec![Container {
-            name: CONTAINER.to_owned(),
-            image: Some(observed.settings.server_image.clone()),
-            args: Some(anneal::arguments(server)),
-            env: Some(anneal::environment(server, observed)),
-            ports: Some(vec![port("http", PORT), port("control", CONTROL_PORT)]),
-            // A base model is fetched and loaded before anything is answered.
-            startup_probe: Some(probe("/healthz", 2, 900)),
-            readiness_probe: Some(probe("/readyz", 2, 3)),
-            liveness_probe: Some(probe("/healthz", 10, 6)),
-            // Whoever sends requests learns of the end only after a while.
-            lifecycle: Some(Lifecycle {
-                pre_stop: Some(LifecycleHandler {
-                    sleep: Some(SleepAction { seconds: LEAVE_SECONDS }),
-                    ..LifecycleHandler::default()
-                }),
-                ..Lifecycle::default()
-            }),
-            resources: Some(anneal::resources(server)),
-            security_context: Some(container_security()),
-            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            volume_mounts: Some(mounts),
-            ..Container::default()
-        }],
+        containers,
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+/// What answers, without its arguments, environment and resources.
+fn container(observed: &ServerObserved, mounts: Vec<VolumeMount>) -> Container {
+    Container {
+        name: CONTAINER.to_owned(),
+        image: Some(observed.settings.server_image.clone()),
+        ports: Some(vec![port("http", PORT), port("control", CONTROL_PORT)]),
+        // A base model is fetched and loaded before anything is answered.
+        startup_probe: Some(probe("/healthz", PORT, 2, 900)),
+        readiness_probe: Some(probe("/readyz", PORT, 2, 3)),
+        liveness_probe: Some(probe("/healthz", PORT, 10, 6)),
+        // Whoever sends requests learns of the end only after a while.
+        lifecycle: Some(sleep_at_the_end(LEAVE_SECONDS)),
+        security_context: Some(container_security()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+/// Holds the end of a container up for so long.
+pub(super) fn sleep_at_the_end(seconds: i64) -> Lifecycle {
+    let sleep = LifecycleHandler {
+        sleep: Some(SleepAction { seconds }),
+        ..LifecycleHandler::default()
+    };
+    Lifecycle { pre_stop: Some(sleep), ..Lifecycle::default() }
 }
 
 fn port(name: &str, number: i32) -> ContainerPort {
@@ -116,11 +144,11 @@ fn port(name: &str, number: i32) -> ContainerPort {
     }
 }
 
-fn probe(path: &str, period: i32, failures: i32) -> Probe {
+pub(super) fn probe(path: &str, port: i32, period: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::Int(PORT),
+            port: IntOrString::Int(port),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period),
