@@ -2,8 +2,11 @@
 //!
 //! The `tokenizers` crate keeps, for every text, what each byte was changed to and from, which takes most of
 //! its time. Where a text is only cut into words and each word goes through the model by itself, the words
-//! can be looked up: the same regular expressions cut, and the same model is asked once for each new word.
+//! can be looked up: the same regular expressions cut, or for ASCII what is written out of them in [`ascii`], and the
+//! same model is asked once for each new word.
 //! [`Words::of`] knows what it can do by the tokenizer's own description and leaves all else alone.
+
+mod ascii;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,9 +19,8 @@ use tokenizers::tokenizer::Tokenizer as Inner;
 use tokenizers::utils::SysRegex;
 
 use super::pieces::letter;
+use ascii::Grammar;
 
-/// How GPT-2 cuts a text: what `ByteLevel` uses where its description names no expression.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 /// Words that are remembered at once by a thread, and the longest of them in bytes.
 const REMEMBERED: usize = 100_000;
 const LONGEST: usize = 64;
@@ -46,7 +48,18 @@ enum Cut {
     Digits {
         single: bool,
     },
-    Matches(SysRegex),
+    Matches {
+        expression: SysRegex,
+        /// The same for ASCII, where it is known.
+        grammar: Option<Grammar>,
+    },
+}
+
+impl Cut {
+    fn matches(expression: &str) -> Option<Self> {
+        let grammar = Grammar::of(expression);
+        Some(Self::Matches { expression: SysRegex::new(expression).ok()?, grammar })
+    }
 }
 
 /// What is done to tokens at the end.
@@ -58,7 +71,26 @@ struct After {
     adds: bool,
 }
 
-type Memory = HashMap<String, Vec<Token>>;
+/// The tokens of words.
+#[derive(Debug, Default)]
+struct Memory {
+    places: HashMap<Box<str>, Range<u32>, ahash::RandomState>,
+    tokens: Vec<Token>,
+}
+
+impl Memory {
+    fn keep(&mut self, word: &str, tokens: &[Token]) -> Range<u32> {
+        if self.places.len() >= REMEMBERED {
+            self.places.clear();
+            self.tokens.clear();
+        }
+        let start = self.tokens.len() as u32;
+        self.tokens.extend_from_slice(tokens);
+        let place = start..self.tokens.len() as u32;
+        self.places.insert(word.into(), place.clone());
+        place
+    }
+}
 
 /// A token of a word.
 #[derive(Clone, Copy, Debug)]
@@ -164,15 +196,24 @@ impl Writing<'_> {
                     rest = &rest[length..];
                 }
             }
-            Cut::Matches(expression) => {
-                let mut done = piece.start;
-                for (start, end) in expression.find_iter(text) {
-                    let (start, end) = (piece.start + start, piece.start + end);
-                    self.cut(done..start, others)?;
-                    self.cut(start..end, others)?;
+            Cut::Matches { expression, grammar } => {
+                let mut done = 0;
+                let place = |range: Range<usize>| piece.start + range.start..piece.start + range.end;
+                while done < text.len() {
+                    let plain = grammar.and_then(|grammar| grammar.end(text.as_bytes(), done));
+                    // None of the expressions looks back: they find the same from here on.
+                    let (start, end) = match plain {
+                        Some(end) => (done, end),
+                        None => match expression.find_iter(&text[done..]).next() {
+                            Some((start, end)) => (done + start, done + end),
+                            None => break,
+                        },
+                    };
+                    self.cut(place(done..start), others)?;
+                    self.cut(place(start..end), others)?;
                     done = end;
                 }
-                self.cut(done..piece.end, others)?;
+                self.cut(place(done..text.len()), others)?;
             }
         }
         Some(())
@@ -180,21 +221,26 @@ impl Writing<'_> {
 
     fn word(&mut self, place: Range<usize>) -> Option<()> {
         let word = &self.text[place.clone()];
-        if !self.memory.contains_key(word) {
-            let tokens = self.ask(word)?;
-            if word.len() > LONGEST {
-                self.push_all(place.start, &tokens);
-                return Some(());
+        let mut start = place.start;
+        let known = match self.memory.places.get(word) {
+            Some(known) => known.clone(),
+            None => {
+                let tokens = self.ask(word)?;
+                if word.len() > LONGEST {
+                    for token in tokens {
+                        self.push(start, token);
+                        start += token.bytes;
+                    }
+                    return Some(());
+                }
+                self.memory.keep(word, &tokens)
             }
-            if self.memory.len() >= REMEMBERED {
-                self.memory.clear();
-            }
-            self.memory.insert(word.to_owned(), tokens);
+        };
+        for index in known {
+            let token = self.memory.tokens[index as usize];
+            self.push(start, token);
+            start += token.bytes;
         }
-        // Taken out and not borrowed: `push` needs all of this.
-        let tokens = std::mem::take(self.memory.get_mut(word)?);
-        self.push_all(place.start, &tokens);
-        *self.memory.get_mut(word)? = tokens;
         Some(())
     }
 
@@ -212,13 +258,6 @@ impl Writing<'_> {
             .collect();
         // A vocabulary that lacks bytes leaves some out, or has a token for the unknown.
         (tokens.iter().map(|token| token.bytes).sum::<usize>() == word.len()).then_some(tokens)
-    }
-
-    fn push_all(&mut self, mut start: usize, tokens: &[Token]) {
-        for token in tokens {
-            self.push(start, *token);
-            start += token.bytes;
-        }
     }
 
     /// The span of a part of a character is the whole character's.
@@ -269,12 +308,11 @@ fn cuts(description: &Value) -> Option<Vec<Cut>> {
         match part["type"].as_str()? {
             "Digits" => cuts.push(Cut::Digits { single: part["individual_digits"].as_bool()? }),
             "Split" if part["behavior"] == "Isolated" && part["invert"] == false => {
-                let expression = part["pattern"]["Regex"].as_str()?;
-                cuts.push(Cut::Matches(SysRegex::new(expression).ok()?));
+                cuts.push(Cut::matches(part["pattern"]["Regex"].as_str()?)?);
             }
             "ByteLevel" if part["add_prefix_space"] == false && place == list.len() => {
                 if part["use_regex"] == true {
-                    cuts.push(Cut::Matches(SysRegex::new(GPT2).ok()?));
+                    cuts.push(Cut::matches(ascii::GPT2)?);
                 }
                 return Some(cuts);
             }
