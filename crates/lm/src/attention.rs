@@ -1,10 +1,12 @@
 //! Causal attention over packed sequences, each by itself, and over a key-value cache.
 //!
 //! Sequences of like length go through one batched call (`attention/batch.rs`), so that packing costs no
-//! padding outside attention, and no mask. Shapes: `q [T, H·C]`, `k` and `v [T, G·C]` with `H` query heads
-//! in `G` groups of `C` features.
+//! padding outside attention, and no mask. A beginning that all have in common
+//! is in the pack once (`attention/shared.rs`). Shapes: `q [T, H·C]`, `k` and `v [T, G·C]` with `H` query heads in
+//! `G` groups of `C` features.
 
 mod batch;
+mod shared;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,6 +20,7 @@ use crate::rope::RopeTable;
 use crate::tape::{Mode, Tape, Var};
 
 use batch::Batch;
+use shared::Shared;
 
 /// What every layer of a forward pass shares.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct Context<'m> {
     pub rope_local: Option<Rc<RopeTable>>,
     pub cache: Option<&'m RefCell<KvCache>>,
     batches: Rc<Vec<Batch>>,
+    shared: Option<Rc<Shared>>,
 }
 
 /// The shape of an attention layer.
@@ -49,8 +53,11 @@ impl<'m> Context<'m> {
         rope_local: Option<RopeTable>,
         cache: Option<&'m RefCell<KvCache>>,
     ) -> Self {
-        let batches = Rc::new(Batch::all(packed.lengths(), packed.ids().device()));
-        Self { packed, rope: Rc::new(rope), rope_local: rope_local.map(Rc::new), cache, batches }
+        let batches = Rc::new(Batch::all(&packed.whole_lengths(), packed.ids().device()));
+        let (rope, rope_local) = (Rc::new(rope), rope_local.map(Rc::new));
+        let shared = Shared::of(packed).map(Rc::new);
+        assert!(shared.is_none() || cache.is_none(), "a cache holds whole sequences");
+        Self { packed, rope, rope_local, cache, batches, shared }
     }
 }
 
@@ -67,15 +74,19 @@ impl<'m> Tape<'m> {
         if let Some(cache) = context.cache {
             return self.constant(cached([qt, kt, vt], heads, layer, context, cache));
         }
+        let shared = context.shared.clone();
+        let [wq, wk, wv] = [qt, kt, vt].map(|x| whole(shared.as_deref(), x));
         if self.mode() == Mode::Autograd {
             let runs = context.packed.runs();
             let outs: Vec<Tensor> =
-                runs.iter().map(|run| heads.tracked(qt, kt, vt, *run)).collect();
-            return self.constant(Tensor::cat(&outs, 0));
+                runs.iter().map(|run| heads.tracked(&wq, &wk, &wv, *run)).collect();
+            return self.constant(own(shared.as_deref(), Tensor::cat(&outs, 0)));
         }
-        let y = Tensor::empty_like(qt);
+        let y = Tensor::empty_like(&wq);
+        let inputs = [&wq, &wk, &wv];
         let sums: Vec<Tensor> =
-            context.batches.iter().map(|batch| heads.forward([qt, kt, vt], &y, batch)).collect();
+            context.batches.iter().map(|batch| heads.forward(inputs, &y, batch)).collect();
+        let y = own(shared.as_deref(), y);
         if !self.wants(&[q, k, v], false) {
             return self.constant(y);
         }
@@ -85,15 +96,34 @@ impl<'m> Tape<'m> {
         let batches = Rc::clone(&context.batches);
         self.record(move |grads| {
             let Some(dy) = grads.take(slot) else { return };
-            let [dq, dk, dv] = [0, 1, 2].map(|i| Tensor::empty_like(&saved[i]));
+            let saved = saved.each_ref().map(|x| whole(shared.as_deref(), x));
+            let dy = shared.as_ref().map_or(dy, |shared| shared.own_backward(&dy));
+            let into = [0, 1, 2].map(|i| Tensor::empty_like(&saved[i]));
             for (batch, sums) in batches.iter().zip(&sums) {
-                heads.backward(&saved, &dy, sums, [&dq, &dk, &dv], batch);
+                heads.backward(&saved, &dy, sums, into.each_ref(), batch);
             }
+            let [dq, dk, dv] = into.map(|dx| match &shared {
+                Some(shared) => shared.whole_backward(&dx),
+                None => dx,
+            });
             grads.add_owned(q_slot, dq);
             grads.add_owned(k_slot, dk);
             grads.add_owned(v_slot, dv);
         });
         y
+    }
+}
+
+/// Every sequence of a pack whole.
+fn whole(shared: Option<&Shared>, x: &Tensor) -> Tensor {
+    shared.map_or_else(|| x.shallow_clone(), |shared| shared.whole(x))
+}
+
+/// The rows of the pack.
+fn own(shared: Option<&Shared>, x: Tensor) -> Tensor {
+    match shared {
+        Some(shared) => shared.own(&x),
+        None => x,
     }
 }
 

@@ -131,6 +131,11 @@ impl Model {
         self.adapter.as_ref()
     }
 
+    /// Whether sequences may share their beginning: not where positions turn at another pace in long ones.
+    pub fn shares_beginnings(&self) -> bool {
+        !self.rope.depends_on_length()
+    }
+
     /// Hidden states `[T, D]` of packed sequences, before the final norm. With a cache, `packed` may
     /// continue sequences that the cache holds.
     pub fn hidden<'m>(

@@ -8,12 +8,14 @@ pub struct Packed {
     /// `[T]`, int64: the sequences' ids, one after another.
     ids: Tensor,
     lengths: Vec<i64>,
-    /// Tokens of each sequence that a key-value cache already holds.
+    /// Tokens of each sequence that come before these: a key-value cache holds them, or they are shared.
     starts: Vec<i64>,
     /// Each sequence's place in a key-value cache.
     places: Vec<usize>,
     /// Tokens that each sequence is known to have in all, these and later ones.
     reaches: Vec<i64>,
+    /// Tokens of the first sequence that all others begin with too, and do not repeat.
+    shared: i64,
 }
 
 impl Packed {
@@ -23,7 +25,18 @@ impl Packed {
         let ids = Tensor::from_slice(ids).to_device(device);
         let places = (0..lengths.len()).collect();
         let (starts, reaches) = (vec![0; lengths.len()], lengths.to_vec());
-        Self { ids, lengths: lengths.to_vec(), starts, places, reaches }
+        Self { ids, lengths: lengths.to_vec(), starts, places, reaches, shared: 0 }
+    }
+
+    /// Sequences that begin with the first `shared` tokens of the first one, and are here without them; `lengths`
+    /// are those of what is here.
+    pub fn sharing(ids: &[i64], lengths: &[i64], shared: i64, device: Device) -> Self {
+        let packed = Self::new(ids, lengths, device);
+        assert!(lengths.first().is_some_and(|first| *first >= shared), "the first one is whole");
+        let start = |index: usize| if index == 0 { 0 } else { shared };
+        let starts: Vec<i64> = (0..lengths.len()).map(start).collect();
+        let reaches = lengths.iter().zip(&starts).map(|(length, start)| length + start).collect();
+        Self { starts, reaches, shared, ..packed }
     }
 
     /// Pieces of sequences, `(cached tokens, tokens of the piece, known tokens in all)` of each.
@@ -45,6 +58,7 @@ impl Packed {
             starts: sequences.iter().map(|(_, start, _)| *start).collect(),
             places: sequences.iter().map(|(place, _, _)| *place).collect(),
             reaches: sequences.iter().map(|(_, start, _)| start + 1).collect(),
+            shared: 0,
         }
     }
 
@@ -64,8 +78,18 @@ impl Packed {
         &self.reaches
     }
 
+    pub fn shared(&self) -> i64 {
+        self.shared
+    }
+
     pub fn places(&self) -> &[usize] {
         &self.places
+    }
+
+    /// Tokens of each sequence with what it shares.
+    pub fn whole_lengths(&self) -> Vec<i64> {
+        let more = |index: usize| if index == 0 { 0 } else { self.shared };
+        self.lengths.iter().zip(0..).map(|(length, index)| length + more(index)).collect()
     }
 
     /// Tokens in all, `T`.
@@ -86,11 +110,11 @@ impl Packed {
         Tensor::cat(&parts, 0)
     }
 
-    /// Runs of sequences of equal length, which one batched attention call can take.
+    /// Runs of whole sequences of equal length, which one batched attention call can take.
     pub fn runs(&self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut offset = 0;
-        for &length in &self.lengths {
+        for length in self.whole_lengths() {
             match runs.last_mut() {
                 Some(run) if run.length == length => run.count += 1,
                 _ => runs.push(Run { offset, count: 1, length }),

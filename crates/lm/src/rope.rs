@@ -95,6 +95,11 @@ impl Frequencies {
         Self { short, long }
     }
 
+    /// Whether long sequences turn otherwise.
+    pub(crate) fn depends_on_length(&self) -> bool {
+        self.long.is_some()
+    }
+
     /// The frequencies for a sequence of this many tokens.
     fn for_length(&self, tokens: i64) -> &RopeFrequencies {
         match &self.long {

@@ -30,7 +30,7 @@ mod store;
 mod tally;
 mod template;
 
-pub use batch::{Batch, MicroBatch, micro_batches};
+pub use batch::{Batch, MicroBatch, Packing, micro_batches};
 pub use dataset::{DataError, Dataset, survey};
 pub use example::{Example, Learned, Question};
 pub use loader::{Loader, LoaderState, order};

@@ -39,10 +39,11 @@ pub(crate) fn score(
 ) -> Result<Option<Score>, RunError> {
     let total = examples.len() as u64;
     let mut weight = 0.0;
-    for batch in examples.micro_batches(micro_batch_tokens) {
+    let packing = session.packing(micro_batch_tokens, false);
+    for batch in examples.micro_batches(packing) {
         weight += batch?.label_weight();
     }
-    session.score(examples.micro_batches(micro_batch_tokens), weight, &mut |done| {
+    session.score(examples.micro_batches(packing), weight, &mut |done| {
         events.show(&Event::Progress { what: Activity::Validating, done: done as u64, total });
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())

@@ -17,7 +17,7 @@ use lm::param::Param;
 use lm::tape::{Mode, Tape, TapeOptions};
 use tch::Kind;
 
-use crate::data::MicroBatch;
+use crate::data::{MicroBatch, Packing};
 use crate::error::RunError;
 use crate::files::FileError;
 use crate::method;
@@ -119,7 +119,7 @@ impl Session {
             }
             score.correct += loss.correct() as u64;
             score.labels += loss.count as u64;
-            score.tokens += batch.ids.len() as u64;
+            score.tokens += batch.tokens();
             done += batch.lengths.len();
             if on_batch(done).is_break() {
                 return Ok(None);
@@ -139,7 +139,15 @@ impl Session {
             ids.resize(ids.len() + fill, 0);
             lengths.push(fill as i64);
         }
-        Packed::new(&ids, &lengths, self.model.device())
+        Packed::sharing(&ids, &lengths, batch.shared as i64, self.model.device())
+    }
+
+    /// How examples are packed for this model: to be learned from, or to be scored.
+    pub fn packing(&self, most_tokens: usize, training: bool) -> Packing {
+        // Dropout is drawn for each example by itself.
+        let draws = self.model.adapter().is_some_and(|adapter| adapter.dropout > 0.0);
+        let shares = self.model.shares_beginnings() && !(training && draws);
+        Packing { most_tokens, shares }
     }
 
     /// Takes one optimizer step with the gathered gradient, and returns its norm before clipping. A

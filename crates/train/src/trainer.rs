@@ -135,7 +135,8 @@ impl Training<'_> {
         let training = &self.spec.training;
         let learning_rate = schedule::learning_rate(training, self.state.step);
         let started = Instant::now();
-        let batch = loader.next(training.batch_size, training.micro_batch_tokens)?;
+        let packing = self.session.packing(training.micro_batch_tokens, true);
+        let batch = loader.next(training.batch_size, packing)?;
         let score = self.session.forward_backward(&batch.micro_batches)?;
         let grad_norm = self.session.optim_step(learning_rate)?;
         let seconds = started.elapsed().as_secs_f64();

@@ -1,4 +1,7 @@
-//! Packs examples into micro-batches: whole sequences one after another, without padding.
+//! Packs examples into micro-batches: sequences one after another, without padding. What all of a micro-batch begin
+//! with (a template's system message, an instruction) is in it once.
+
+use std::borrow::Borrow;
 
 use super::example::Example;
 use super::store::Examples;
@@ -25,6 +28,8 @@ pub struct MicroBatch {
     pub ids: Vec<i64>,
     /// Tokens of each sequence; they sum up to T. Equal lengths stand together.
     pub lengths: Vec<i64>,
+    /// Tokens of the first sequence that all others begin with too, and do not repeat.
+    pub shared: usize,
     /// `[N]` rows that predict: row `t` predicts token `t + 1` of the same sequence.
     pub positions: Vec<i64>,
     /// `[N]` the token that each of these rows has to predict.
@@ -33,7 +38,33 @@ pub struct MicroBatch {
     pub weights: Option<Vec<f32>>,
 }
 
+/// How examples are cut into micro-batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// Tokens of a micro-batch, each example counted whole.
+    pub most_tokens: usize,
+    /// Whether a common beginning is packed once.
+    pub shares: bool,
+}
+
+/// A shorter beginning is not worth the way there and back.
+const LEAST_SHARED: usize = 8;
+
 impl MicroBatch {
+    fn of(examples: &[impl Borrow<Example>], packing: Packing) -> Self {
+        let shared = if packing.shares { shared(examples) } else { 0 };
+        let mut batch = Self { shared, ..Self::default() };
+        for example in examples {
+            batch.push(example.borrow());
+        }
+        batch
+    }
+
+    /// Tokens of all sequences, each whole.
+    pub fn tokens(&self) -> u64 {
+        (self.ids.len() + self.shared * self.lengths.len().saturating_sub(1)) as u64
+    }
+
     /// Sum of the weights of all targets.
     pub fn label_weight(&self) -> f64 {
         match &self.weights {
@@ -43,7 +74,8 @@ impl MicroBatch {
     }
 
     fn push(&mut self, example: &Example) {
-        let offset = self.ids.len() as i64;
+        let left_out = if self.lengths.is_empty() { 0 } else { self.shared };
+        let offset = self.ids.len() as i64 - left_out as i64;
         for run in &example.learned {
             for index in run.tokens.clone() {
                 self.positions.push(offset + index as i64 - 1);
@@ -51,8 +83,9 @@ impl MicroBatch {
             }
             self.push_weights(run.tokens.len(), run.weight);
         }
-        self.ids.extend(example.ids.iter().copied().map(i64::from));
-        self.lengths.push(example.ids.len() as i64);
+        let own = &example.ids[left_out..];
+        self.ids.extend(own.iter().copied().map(i64::from));
+        self.lengths.push(own.len() as i64);
     }
 
     /// Weights are written down from the first one on that is not 1.
@@ -67,18 +100,35 @@ impl MicroBatch {
     }
 }
 
-/// Cuts `examples` into micro-batches of at most `most_tokens` tokens.
+/// Tokens that all begin with, and from which none of them has to predict.
+fn shared(examples: &[impl Borrow<Example>]) -> usize {
+    let Some((first, others)) = examples.split_first().filter(|(_, others)| !others.is_empty())
+    else {
+        return 0;
+    };
+    let first = first.borrow();
+    // The row before a learned token predicts it, and has to be the example's own.
+    let free = |example: &Example| {
+        let learned = example.learned.first().map_or(example.ids.len(), |run| run.tokens.start);
+        learned.saturating_sub(1)
+    };
+    let common = others.iter().fold(free(first), |most, other| {
+        let other = other.borrow();
+        let pairs = first.ids.iter().zip(&other.ids).take(most.min(free(other)));
+        pairs.take_while(|(left, right)| left == right).count()
+    });
+    if common < LEAST_SHARED { 0 } else { common }
+}
+
+/// Cuts `examples` into micro-batches.
 ///
-/// Examples stay whole and are sorted by length, so that equal lengths stand together and can share
-/// one attention call. One that is longer than `most_tokens` goes alone.
-pub fn micro_batches(examples: &[Example], most_tokens: usize) -> Vec<MicroBatch> {
-    let groups = cut(examples.iter().map(|example| example.ids.len()), most_tokens);
+/// Examples are sorted by length, so that equal lengths stand together and can share one attention call. One
+/// that is longer than the most tokens goes alone.
+pub fn micro_batches(examples: &[Example], packing: Packing) -> Vec<MicroBatch> {
+    let groups = cut(examples.iter().map(|example| example.ids.len()), packing.most_tokens);
     let join = |group: Vec<usize>| {
-        let mut batch = MicroBatch::default();
-        for index in group {
-            batch.push(&examples[index]);
-        }
-        batch
+        let group: Vec<&Example> = group.into_iter().map(|index| &examples[index]).collect();
+        MicroBatch::of(&group, packing)
     };
     groups.into_iter().map(join).collect()
 }
@@ -87,14 +137,12 @@ impl Examples {
     /// The same of all examples here, each micro-batch made when it is asked for.
     pub fn micro_batches(
         &self,
-        most_tokens: usize,
+        packing: Packing,
     ) -> impl Iterator<Item = Result<MicroBatch, FileError>> {
-        cut(self.lengths(), most_tokens).into_iter().map(|group| {
-            let mut batch = MicroBatch::default();
-            for index in group {
-                batch.push(&self.get(index)?);
-            }
-            Ok(batch)
+        cut(self.lengths(), packing.most_tokens).into_iter().map(move |group| {
+            let group = group.into_iter().map(|index| self.get(index));
+            let group = group.collect::<Result<Vec<Example>, _>>()?;
+            Ok(MicroBatch::of(&group, packing))
         })
     }
 }

@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, micro_batches};
+use super::batch::{Batch, Packing, micro_batches};
 use super::example::Example;
 use super::store::Examples;
 use crate::files::FileError;
@@ -48,13 +48,9 @@ impl<'a> Loader<'a> {
         self.state.cursor >= self.examples.len()
     }
 
-    /// The next `batch_size` examples, fewer at the end of an epoch, cut into micro-batches of at
-    /// most `micro_batch_tokens`. Empty only where there are no examples.
-    pub fn next(
-        &mut self,
-        batch_size: usize,
-        micro_batch_tokens: usize,
-    ) -> Result<Batch, FileError> {
+    /// The next `batch_size` examples, fewer at the end of an epoch, cut into micro-batches. Empty only where
+    /// there are no examples.
+    pub fn next(&mut self, batch_size: usize, packing: Packing) -> Result<Batch, FileError> {
         if self.at_epoch_end() {
             self.state = LoaderState { epoch: self.state.epoch + 1, cursor: 0 };
             self.order = order(self.examples.len(), self.seed, self.state.epoch);
@@ -63,12 +59,12 @@ impl<'a> Loader<'a> {
         let end = (start + batch_size.max(1)).min(self.examples.len());
         let chosen = self.order[start..end].iter().map(|index| self.examples.get(*index as usize));
         let chosen = chosen.collect::<Result<Vec<Example>, _>>()?;
-        let micro_batches = micro_batches(&chosen, micro_batch_tokens);
+        let micro_batches = micro_batches(&chosen, packing);
         self.state.cursor = end;
         Ok(Batch {
             epoch: self.state.epoch,
             examples: end - start,
-            tokens: micro_batches.iter().map(|batch| batch.ids.len() as u64).sum(),
+            tokens: micro_batches.iter().map(super::MicroBatch::tokens).sum(),
             label_tokens: micro_batches.iter().map(|batch| batch.targets.len() as u64).sum(),
             label_weight: micro_batches.iter().map(super::MicroBatch::label_weight).sum(),
             micro_batches,
