@@ -73,6 +73,10 @@ pub struct SplitFacts {
     pub longest: u64,
     /// Length of each example in tokens, ascending, thinned to at most 1,000 quantiles.
     pub lengths: Vec<u32>,
+    /// Tokens that all examples begin with and from which none of them predicts: they are packed once for all of
+    /// a micro-batch.
+    #[serde(default)]
+    pub shared: u64,
 }
 
 /// The machine that the run will be on.

@@ -131,9 +131,10 @@ impl Model {
         self.adapter.as_ref()
     }
 
-    /// Whether sequences may share their beginning: not where positions turn at another pace in long ones.
-    pub fn shares_beginnings(&self) -> bool {
-        !self.rope.depends_on_length()
+    /// Tokens of the longest sequence whose positions turn as those of shorter ones do, where longer ones turn
+    /// otherwise (LongRoPE).
+    pub fn long_from(&self) -> Option<usize> {
+        self.rope.long_from()
     }
 
     /// Hidden states `[T, D]` of packed sequences, before the final norm. With a cache, `packed` may

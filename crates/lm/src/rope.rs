@@ -95,9 +95,9 @@ impl Frequencies {
         Self { short, long }
     }
 
-    /// Whether long sequences turn otherwise.
-    pub(crate) fn depends_on_length(&self) -> bool {
-        self.long.is_some()
+    /// Tokens beyond which sequences turn otherwise.
+    pub(crate) fn long_from(&self) -> Option<usize> {
+        self.long.as_ref().map(|(limit, _)| *limit as usize)
     }
 
     /// The frequencies for a sequence of this many tokens.

@@ -119,6 +119,7 @@ fn shorter(of: &Changed) -> Vec<Changed> {
 /// sums too.
 fn cut_to(split: &mut SplitFacts, most: u64) {
     split.longest = split.longest.min(most);
+    split.shared = split.shared.min(most.saturating_sub(1));
     let before: u64 = split.lengths.iter().map(|length| u64::from(*length)).sum();
     for length in &mut split.lengths {
         *length = (*length).min(u32::try_from(most).unwrap_or(u32::MAX));

@@ -23,6 +23,7 @@ fn split(examples: u64, length: u64, label_tokens: u64) -> SplitFacts {
         label_tokens,
         longest: length,
         lengths: vec![length as u32; examples.min(1000) as usize],
+        shared: 0,
     }
 }
 

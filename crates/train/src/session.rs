@@ -146,8 +146,13 @@ impl Session {
     pub fn packing(&self, most_tokens: usize, training: bool) -> Packing {
         // Dropout is drawn for each example by itself.
         let draws = self.model.adapter().is_some_and(|adapter| adapter.dropout > 0.0);
-        let shares = self.model.shares_beginnings() && !(training && draws);
-        Packing { most_tokens, shares }
+        let shares_up_to = match (training && draws, self.model.long_from()) {
+            (true, _) => 0,
+            // Longer sequences turn their positions otherwise, the beginning too.
+            (false, Some(limit)) => limit,
+            (false, None) => usize::MAX,
+        };
+        Packing { most_tokens, shares_up_to }
     }
 
     /// Takes one optimizer step with the gathered gradient, and returns its norm before clipping. A

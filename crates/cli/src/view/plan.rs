@@ -62,6 +62,9 @@ fn data(prepared: &Prepared) {
             format::count(split.longest)
         );
     }
+    if data.train.shared > 0 {
+        say!("  all begin with the same {} tokens: once in a micro-batch", data.train.shared);
+    }
     for (count, what) in [(data.dropped, "left out"), (data.truncated, "cut to length")] {
         if count > 0 {
             say!("  {} {what}", format::count(count));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::run_spec::{Device, Evaluation, Precision, Quantization};
-use api::{Fault, RunSpec, Workspace};
+use api::{Fault, RunSpec, SplitFacts, Workspace};
 
 use super::adapter::Chosen;
 use super::fullest::fullest;
@@ -127,12 +127,22 @@ pub(super) fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
     // What is kept is no longer than the run allows, whatever the data's lengths are.
     let allowed = |length: &u32| (*length).min(shape.longest as u32);
     let examples: Vec<u32> = inputs.data.train.lengths.iter().map(allowed).collect();
-    let tokens = fullest(&examples, length.batch, length.steps, shape.tokens);
+    // Dropout is drawn for each example by itself.
+    let shared = if shape.dropout { 0 } else { inputs.data.train.shared };
+    let tokens = fullest(&examples, length.batch, length.steps, shape.tokens, shared);
     let tokens = if tokens == 0 { shape.longest } else { tokens };
     // Held-out examples are scored in micro-batches as full as the budget has them.
-    let held_out = inputs.data.validation.tokens.max(inputs.data.test.tokens);
-    let scored = shape.tokens.max(shape.longest).min(held_out);
+    let most = shape.tokens.max(shape.longest);
+    let scored = [&inputs.data.validation, &inputs.data.test].map(|split| scored(split, most));
+    let scored = scored.into_iter().max().unwrap_or(0);
     memory(&inputs.model, &Shape { tokens, lengths, scored, ..*shape })
+}
+
+/// Rows of a micro-batch that is full of a split's examples.
+fn scored(split: &SplitFacts, most: u64) -> u64 {
+    let tokens = most.min(split.tokens);
+    let mean = split.tokens.div_ceil(split.examples.max(1)).max(1);
+    tokens.saturating_sub(split.shared * (tokens / mean).saturating_sub(1)).max(tokens.min(mean))
 }
 
 /// Lengths, as attention fills them up, of the examples that the run gets to see.
@@ -230,8 +240,14 @@ pub(super) fn estimate(
     let both = answer + spec.evaluation.max_new_tokens as f64;
     let asks = !spec.evaluation.metrics.is_empty();
     let generated_tokens = if asks { answered as f64 * both } else { 0.0 };
+    let shared = if has_dropout(adapter) { 0.0 } else { data.train.shared as f64 };
+    // A beginning that all share goes through the model once in each micro-batch, of which a step has one or more.
+    let examples = data.train.examples as f64;
+    let in_micro_batch = fit.tokens as f64 * examples / data.train.tokens.max(1) as f64;
+    let repeated = 1.0 - 1.0 / in_micro_batch.min(length.batch as f64).max(1.0);
+    let kept = data.train.tokens as f64 - shared * examples * repeated;
     let work = Work {
-        tokens: data.train.tokens as f64 * passes,
+        tokens: kept * passes,
         label_tokens: data.train.label_tokens as f64 * passes,
         // Base and tuned are scored on the test split too.
         scored_tokens: data.validation.tokens as f64 * scorings + 2.0 * data.test.tokens as f64,
@@ -248,6 +264,6 @@ pub(super) fn estimate(
         memory_total: fit.memory.total(),
         memory_limit: fit.limit,
         seconds: seconds(&inputs.model, &inputs.machine, &work).ceil() as u64,
-        training_tokens: work.tokens as u64,
+        training_tokens: (data.train.tokens as f64 * passes) as u64,
     }
 }

@@ -10,9 +10,9 @@ const RUNS: usize = 4;
 const MOST_DEALT: usize = 2_000;
 
 /// Tokens of the fullest micro-batch that is to be expected in `steps` steps of `batch` examples with these
-/// `lengths`, of which each micro-batch takes at most `budget` tokens. `lengths` may be a sample of those of
-/// all examples.
-pub(super) fn fullest(lengths: &[u32], batch: u64, steps: u64, budget: u64) -> u64 {
+/// `lengths`, of which each micro-batch takes at most `budget` tokens. `shared` tokens that all begin with count once
+/// in a micro-batch, though not against the budget. `lengths` may be a sample of those of all examples.
+pub(super) fn fullest(lengths: &[u32], batch: u64, steps: u64, budget: u64, shared: u64) -> u64 {
     let batch = usize::try_from(batch.max(1)).unwrap_or(usize::MAX);
     let most = usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(batch).min(MOST_DEALT);
     let mut deck = lengths.to_vec();
@@ -22,7 +22,7 @@ pub(super) fn fullest(lengths: &[u32], batch: u64, steps: u64, budget: u64) -> u
         while dealt < most && !deck.is_empty() {
             random.shuffle(&mut deck);
             for step in deck.chunks_mut(batch).take((most - dealt).div_ceil(batch)) {
-                fullest = fullest.max(of_step(step, budget));
+                fullest = fullest.max(of_step(step, budget, shared));
                 dealt += step.len();
             }
         }
@@ -32,12 +32,16 @@ pub(super) fn fullest(lengths: &[u32], batch: u64, steps: u64, budget: u64) -> u
 }
 
 /// The fullest micro-batch of one step: examples from the shortest to the longest, as many together as fit.
-fn of_step(lengths: &mut [u32], budget: u64) -> u64 {
+fn of_step(lengths: &mut [u32], budget: u64, shared: u64) -> u64 {
     lengths.sort_unstable();
-    let (mut fullest, mut filled) = (0, 0);
+    let (mut fullest, mut filled, mut rows) = (0, 0, 0);
     for length in lengths.iter().copied().map(u64::from) {
-        filled = if filled + length <= budget { filled + length } else { length };
-        fullest = fullest.max(filled);
+        (filled, rows) = if filled > 0 && filled + length <= budget {
+            (filled + length, rows + length.saturating_sub(shared))
+        } else {
+            (length, length)
+        };
+        fullest = fullest.max(rows);
     }
     fullest
 }
@@ -69,26 +73,33 @@ mod tests {
     fn a_budget_that_steps_do_not_fill_is_not_filled() {
         // One long example among short ones: four of a step make 10 + 10 + 10 + 100 at most.
         let lengths: Vec<u32> = [vec![10; 99], vec![100]].concat();
-        assert_eq!(fullest(&lengths, 4, 25, 4096), 130);
-        assert!(fullest(&lengths, 4, 1, 4096) < 130);
+        assert_eq!(fullest(&lengths, 4, 25, 4096, 0), 130);
+        assert!(fullest(&lengths, 4, 1, 4096, 0) < 130);
     }
 
     #[test]
     fn a_small_budget_is_filled_by_whole_examples() {
-        assert_eq!(fullest(&[30; 50], 16, 3, 100), 90);
-        assert_eq!(fullest(&[10, 20, 300], 3, 1, 100), 300);
+        assert_eq!(fullest(&[30; 50], 16, 3, 100, 0), 90);
+        assert_eq!(fullest(&[10, 20, 300], 3, 1, 100, 0), 300);
+    }
+
+    #[test]
+    fn what_all_begin_with_counts_once() {
+        // Three fit into the budget: 30 + 20 + 20.
+        assert_eq!(fullest(&[30; 50], 16, 3, 100, 10), 70);
+        assert_eq!(fullest(&[10, 20, 300], 3, 1, 100, 8), 300);
     }
 
     #[test]
     fn more_steps_meet_fuller_batches() {
         let lengths: Vec<u32> = (1..=1000).collect();
-        let [one, many] = [1, 500].map(|steps| fullest(&lengths, 8, steps, 1 << 20));
+        let [one, many] = [1, 500].map(|steps| fullest(&lengths, 8, steps, 1 << 20, 0));
         assert!(one > 8 * 250 && many > one && many < 8 * 1000, "{one} {many}");
     }
 
     #[test]
     fn a_step_may_take_every_example() {
-        assert_eq!(fullest(&[5, 6, 7], 64, 10, 4096), 18);
-        assert_eq!(fullest(&[], 4, 10, 4096), 0);
+        assert_eq!(fullest(&[5, 6, 7], 64, 10, 4096, 0), 18);
+        assert_eq!(fullest(&[], 4, 10, 4096, 0), 0);
     }
 }

@@ -10,7 +10,6 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use lm::adapters::{Adapter, Requirements, Routes};
-use lm::config::RopeScaling;
 use lm::files::ModelFiles;
 use lm::kv_cache::KvCache;
 use lm::layers::Quantization;
@@ -93,17 +92,11 @@ impl Runner {
         let scheduler = Scheduler::new(limits);
         let own = model.config().max_position_embeddings as usize;
         let context = options.context.unwrap_or(own).min(own).min(scheduler.longest());
-        let long_from = match &model.config().rope.scaling {
-            RopeScaling::LongRope { original_max_position_embeddings, .. } => {
-                Some(*original_max_position_embeddings as usize)
-            }
-            _ => None,
-        };
         let facts = Facts {
             context,
             vocabulary: model.config().vocab_size as usize,
             shapes: model.linear_shapes(),
-            long_from,
+            long_from: model.long_from(),
             cache_bytes: paged.bytes(),
         };
         let residents = Residents::new(options.adapter_bytes);

@@ -3,7 +3,7 @@
 
 use std::borrow::Borrow;
 
-use super::example::Example;
+use super::example::{Example, common};
 use super::store::Examples;
 use crate::files::FileError;
 
@@ -43,16 +43,18 @@ pub struct MicroBatch {
 pub struct Packing {
     /// Tokens of a micro-batch, each example counted whole.
     pub most_tokens: usize,
-    /// Whether a common beginning is packed once.
-    pub shares: bool,
+    /// Whether a common beginning is packed once: where no example is longer than this.
+    pub shares_up_to: usize,
 }
 
 /// A shorter beginning is not worth the way there and back.
-const LEAST_SHARED: usize = 8;
+pub(super) const LEAST_SHARED: usize = 8;
 
 impl MicroBatch {
     fn of(examples: &[impl Borrow<Example>], packing: Packing) -> Self {
-        let shared = if packing.shares { shared(examples) } else { 0 };
+        let is_short = |example: &Example| example.ids.len() <= packing.shares_up_to;
+        let shares = examples.iter().all(|example| is_short(example.borrow()));
+        let shared = if shares { shared(examples) } else { 0 };
         let mut batch = Self { shared, ..Self::default() };
         for example in examples {
             batch.push(example.borrow());
@@ -100,24 +102,18 @@ impl MicroBatch {
     }
 }
 
-/// Tokens that all begin with, and from which none of them has to predict.
+/// Tokens that all begin with, and from which none of them predicts.
 fn shared(examples: &[impl Borrow<Example>]) -> usize {
     let Some((first, others)) = examples.split_first().filter(|(_, others)| !others.is_empty())
     else {
         return 0;
     };
     let first = first.borrow();
-    // The row before a learned token predicts it, and has to be the example's own.
-    let free = |example: &Example| {
-        let learned = example.learned.first().map_or(example.ids.len(), |run| run.tokens.start);
-        learned.saturating_sub(1)
-    };
-    let common = others.iter().fold(free(first), |most, other| {
+    let beginning = others.iter().fold(&first.ids[..first.free()], |beginning, other| {
         let other = other.borrow();
-        let pairs = first.ids.iter().zip(&other.ids).take(most.min(free(other)));
-        pairs.take_while(|(left, right)| left == right).count()
+        &beginning[..common(beginning, &other.ids[..other.free()])]
     });
-    if common < LEAST_SHARED { 0 } else { common }
+    if beginning.len() < LEAST_SHARED { 0 } else { beginning.len() }
 }
 
 /// Cuts `examples` into micro-batches.

@@ -24,7 +24,7 @@ const KEPT: usize = 8;
 /// Age at which an unfinished file is taken for what a killed process left.
 const LEFT_OVER: Duration = Duration::from_hours(24);
 /// The layout of a file, for those of other versions.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that examples depend on.
 pub(super) struct Made<'a> {

@@ -46,6 +46,12 @@ impl Example {
         weights
     }
 
+    /// Tokens at the start from which nothing is predicted: the one before a learned token predicts it.
+    pub(super) fn free(&self) -> usize {
+        let learned = self.learned.first().map_or(self.ids.len(), |run| run.tokens.start);
+        learned.saturating_sub(1)
+    }
+
     /// How many tokens are learned.
     pub fn label_tokens(&self) -> usize {
         self.learned.iter().map(|run| run.tokens.len()).sum()
@@ -59,4 +65,9 @@ impl Example {
         }
         self.learned.retain(|run| run.tokens.start < run.tokens.end);
     }
+}
+
+/// How many tokens both begin with.
+pub(super) fn common(one: &[u32], other: &[u32]) -> usize {
+    one.iter().zip(other).take_while(|(left, right)| left == right).count()
 }

@@ -2,7 +2,8 @@
 
 use api::facts::SplitFacts;
 
-use super::example::Example;
+use super::batch::LEAST_SHARED;
+use super::example::{Example, common};
 
 /// How many lengths the facts keep at most.
 const QUANTILES: usize = 1000;
@@ -13,6 +14,8 @@ pub(super) struct Tally {
     lengths: Vec<u32>,
     tokens: u64,
     label_tokens: u64,
+    /// What all examples have begun with so far.
+    beginning: Option<Vec<u32>>,
 }
 
 impl Tally {
@@ -20,6 +23,11 @@ impl Tally {
         self.lengths.push(example.ids.len() as u32);
         self.tokens += example.ids.len() as u64;
         self.label_tokens += example.label_tokens() as u64;
+        let free = &example.ids[..example.free()];
+        match &mut self.beginning {
+            Some(beginning) => beginning.truncate(common(beginning, free)),
+            None => self.beginning = Some(free.to_vec()),
+        }
     }
 
     pub(super) fn facts(mut self) -> SplitFacts {
@@ -30,6 +38,12 @@ impl Tally {
             label_tokens: self.label_tokens,
             longest: self.lengths.last().copied().map_or(0, u64::from),
             lengths: thinned(&self.lengths),
+            shared: match self.beginning {
+                Some(beginning) if self.lengths.len() > 1 && beginning.len() >= LEAST_SHARED => {
+                    beginning.len() as u64
+                }
+                _ => 0,
+            },
         }
     }
 }

@@ -148,6 +148,7 @@ fn inputs(model: &str, longest: u64, examples: u64) -> Inputs {
         label_tokens: examples * longest / 4,
         longest,
         lengths: vec![(longest / 2) as u32, longest as u32],
+        shared: 0,
     };
     Inputs {
         model: shapes::named(model),
