@@ -56,7 +56,6 @@ impl<'m> Context<'m> {
         let batches = Rc::new(Batch::all(&packed.whole_lengths(), packed.ids().device()));
         let (rope, rope_local) = (Rc::new(rope), rope_local.map(Rc::new));
         let shared = Shared::of(packed).map(Rc::new);
-        assert!(shared.is_none() || cache.is_none(), "a cache holds whole sequences");
         Self { packed, rope, rope_local, cache, batches, shared }
     }
 }
@@ -266,32 +265,38 @@ fn cached(
     cache: &RefCell<KvCache>,
 ) -> Tensor {
     let mut cache = cache.borrow_mut();
+    let shared = context.shared.as_deref();
     let cache = match &mut *cache {
-        KvCache::Paged(paged) => return paged.attend([q, k, v], heads, layer),
+        KvCache::Paged(paged) => {
+            assert!(shared.is_none(), "a paged cache has its own way to share");
+            return paged.attend([q, k, v], heads, layer);
+        }
         KvCache::Growing(growing) => growing,
     };
     let packed = context.packed;
-    let y = Tensor::empty_like(q);
-    let begins = packed.starts().iter().all(|start| *start == 0);
+    let [q, k, v] = [q, k, v].map(|x| whole(shared, x));
+    let y = Tensor::empty_like(&q);
+    let begins = shared.is_some() || packed.starts().iter().all(|start| *start == 0);
     if begins {
         for batch in &*context.batches {
-            let _ = heads.forward([q, k, v], &y, batch);
+            let _ = heads.forward([&q, &k, &v], &y, batch);
         }
     }
     let mut offset = 0;
-    for ((&length, &start), &place) in
-        packed.lengths().iter().zip(packed.starts()).zip(packed.places())
+    for ((length, &start), &place) in
+        packed.whole_lengths().into_iter().zip(packed.starts()).zip(packed.places())
     {
+        let start = if begins { 0 } else { start };
         let run = Run { offset, count: 1, length };
-        let [new_k, new_v] = [k, v].map(|x| heads.view(x, heads.key_value, run));
+        let [new_k, new_v] = [&k, &v].map(|x| heads.view(x, heads.key_value, run));
         let (keys, values) = cache.extend(layer, place, start, &new_k, &new_v);
         if !begins {
             let y = heads.view(&y, heads.query, run);
-            continuation(&heads.view(q, heads.query, run), [&keys, &values], heads, start, &y);
+            continuation(&heads.view(&q, heads.query, run), [&keys, &values], heads, start, &y);
         }
         offset += length;
     }
-    y
+    own(shared, y)
 }
 
 /// Attention of `q [1, H, length, C]` to the `start + length` tokens that are cached, into `y`.

@@ -76,9 +76,7 @@ fn generate_batch(
 ) {
     let cache = RefCell::new(KvCache::new());
     let lengths: Vec<i64> = group.iter().map(|&index| prompts[index].len() as i64).collect();
-    let ids: Vec<i64> =
-        group.iter().flat_map(|&index| &prompts[index]).map(|id| i64::from(*id)).collect();
-    let mut logits = model.next_logits(&Packed::new(&ids, &lengths, model.device()), &cache);
+    let mut logits = model.next_logits(&packed(model, prompts, group), &cache);
     let mut active: Vec<usize> = (0..group.len()).collect();
     for step in 0..options.max_new_tokens {
         let drawn = draw(&logits, options, step, active.iter().map(|&place| group[place]));
@@ -99,6 +97,18 @@ fn generate_batch(
         }
         logits = model.next_logits(&Packed::next(&next, model.device()), &cache);
     }
+}
+
+/// The prompts of a group. They often begin alike, with a system message or an instruction.
+fn packed(model: &Model, prompts: &[Vec<u32>], group: &[usize]) -> Packed {
+    let whole: Vec<&[u32]> = group.iter().map(|&index| prompts[index].as_slice()).collect();
+    let longest = whole.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    if model.long_from().is_none_or(|limit| longest <= limit) {
+        return Packed::alike(&whole, model.device());
+    }
+    let lengths: Vec<i64> = whole.iter().map(|prompt| prompt.len() as i64).collect();
+    let ids: Vec<i64> = whole.concat().into_iter().map(i64::from).collect();
+    Packed::new(&ids, &lengths, model.device())
 }
 
 /// One token for each row of `logits [B, V]`.

@@ -2,6 +2,9 @@
 
 use tch::{Device, Kind, Tensor};
 
+/// A shorter common beginning is not worth the way there and back.
+pub const LEAST_SHARED: usize = 8;
+
 /// Token ids of several sequences, packed. Attention and positions start anew in each.
 #[derive(Debug)]
 pub struct Packed {
@@ -37,6 +40,25 @@ impl Packed {
         let starts: Vec<i64> = (0..lengths.len()).map(start).collect();
         let reaches = lengths.iter().zip(&starts).map(|(length, start)| length + start).collect();
         Self { starts, reaches, shared, ..packed }
+    }
+
+    /// Whole sequences, of which the last token counts; what all begin with is here once.
+    pub fn alike(sequences: &[&[u32]], device: Device) -> Self {
+        let shortest = sequences.iter().map(|one| one.len()).min().unwrap_or(0);
+        let common = |one: &[u32], most: &[u32]| {
+            one.iter().zip(most).take_while(|(left, right)| left == right).count()
+        };
+        let first = sequences.first().copied().unwrap_or_default();
+        let most = &first[..shortest.saturating_sub(1)];
+        let shared = sequences.iter().fold(most, |most, one| &most[..common(one, most)]).len();
+        let shared = if sequences.len() > 1 && shared >= LEAST_SHARED { shared } else { 0 };
+        let own = |(number, one): (usize, &&[u32])| -> Vec<i64> {
+            let own = &one[if number == 0 { 0 } else { shared }..];
+            own.iter().copied().map(i64::from).collect()
+        };
+        let own: Vec<Vec<i64>> = sequences.iter().enumerate().map(own).collect();
+        let lengths: Vec<i64> = own.iter().map(|ids| ids.len() as i64).collect();
+        Self::sharing(&own.concat(), &lengths, shared as i64, device)
     }
 
     /// Pieces of sequences, `(cached tokens, tokens of the piece, known tokens in all)` of each.

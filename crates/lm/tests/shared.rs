@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use lm::files::ModelFiles;
+use lm::generate::{Flow, GenerateOptions, generate};
 use lm::head::Targets;
 use lm::lora::LoraConfig;
 use lm::model::{LoadOptions, Model};
@@ -117,4 +118,22 @@ fn a_shared_beginning_leaves_loss_and_gradients_as_they_are() {
         ("sliding_window", serde_json::json!(12)),
     ];
     check("sliding", Kind::Float, &sliding);
+}
+
+/// Answers to prompts that begin alike are those to each prompt alone.
+#[test]
+fn prompts_that_begin_alike_are_answered_as_each_alone() {
+    let model = model(Kind::Float, &[]);
+    let prompt = |number: u32| -> Vec<u32> {
+        let beginning = (0..30).map(|at| at * 7 % 200);
+        beginning.chain((0..3 + 5 * number).map(|at| (number * 31 + at) % 200)).collect()
+    };
+    let prompts: Vec<Vec<u32>> = (0..4).map(prompt).collect();
+    let options = GenerateOptions { max_new_tokens: 8, ..GenerateOptions::default() };
+    let answer = |prompts: &[Vec<u32>]| generate(&model, prompts, &options, &mut |_, _| Flow::Continue);
+    let together = answer(&prompts);
+    for (prompt, expected) in prompts.iter().zip(&together) {
+        assert_eq!(answer(std::slice::from_ref(prompt)), [expected.clone()]);
+    }
+    assert!(together.iter().any(|one| one != &together[0]), "the answers differ: {together:?}");
 }

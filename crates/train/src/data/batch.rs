@@ -3,6 +3,8 @@
 
 use std::borrow::Borrow;
 
+use lm::packed::LEAST_SHARED;
+
 use super::example::{Example, common};
 use super::store::Examples;
 use crate::files::FileError;
@@ -46,9 +48,6 @@ pub struct Packing {
     /// Whether a common beginning is packed once: where no example is longer than this.
     pub shares_up_to: usize,
 }
-
-/// A shorter beginning is not worth the way there and back.
-pub(super) const LEAST_SHARED: usize = 8;
 
 impl MicroBatch {
     fn of(examples: &[impl Borrow<Example>], packing: Packing) -> Self {

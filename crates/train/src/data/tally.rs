@@ -1,8 +1,8 @@
 //! Counts what a split holds.
 
 use api::facts::SplitFacts;
+use lm::packed::LEAST_SHARED;
 
-use super::batch::LEAST_SHARED;
 use super::example::{Example, common};
 
 /// How many lengths the facts keep at most.
