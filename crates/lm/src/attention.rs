@@ -96,7 +96,10 @@ impl<'m> Tape<'m> {
         self.record(move |grads| {
             let Some(dy) = grads.take(slot) else { return };
             let saved = saved.each_ref().map(|x| whole(shared.as_deref(), x));
-            let dy = shared.as_ref().map_or(dy, |shared| shared.own_backward(&dy));
+            let dy = match &shared {
+                Some(shared) => shared.own_backward(&dy),
+                None => dy,
+            };
             let into = [0, 1, 2].map(|i| Tensor::empty_like(&saved[i]));
             for (batch, sums) in batches.iter().zip(&sums) {
                 heads.backward(&saved, &dy, sums, into.each_ref(), batch);

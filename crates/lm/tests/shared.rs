@@ -43,7 +43,7 @@ fn model(kind: Kind, changes: &[(&str, serde_json::Value)]) -> Model {
 /// The pack, and what its rows have to predict. The rows of equal tokens are not the same ones in both.
 fn pack(shared: bool) -> (Packed, Targets) {
     let (mut ids, mut lengths) = (Vec::new(), Vec::new());
-    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    let (mut rows, mut targets) = (Vec::new(), Vec::<i64>::new());
     for (number, own) in OWN.into_iter().enumerate() {
         let beginning = if shared && number > 0 { 0 } else { BEGINNING };
         ids.extend((0..beginning).map(|at| (at * 7 % 200) as i64));
@@ -66,11 +66,13 @@ fn pack(shared: bool) -> (Packed, Targets) {
 fn run(model: &Model, shared: bool, mode: Mode, checkpointing: bool) -> (f64, Vec<Tensor>) {
     let params: &[Rc<Param>] = model.trainable();
     for param in params {
+        // What autograd has gathered is seen, and cleared, while it tracks.
+        param.track(true);
         param.zero_grad();
         param.track(mode == Mode::Autograd);
     }
-    let tape = Tape::new(TapeOptions { mode, checkpointing, dropout: None });
     let (packed, targets) = pack(shared);
+    let tape = Tape::new(TapeOptions { mode, checkpointing, dropout: None });
     let pass = || {
         let hidden = model.hidden(&tape, &packed, None);
         let loss = model.loss(&tape, &hidden, &targets);
@@ -88,7 +90,7 @@ fn run(model: &Model, shared: bool, mode: Mode, checkpointing: bool) -> (f64, Ve
 fn check(name: &str, kind: Kind, changes: &[(&str, serde_json::Value)]) {
     let model = model(kind, changes);
     let (expected, reference) = run(&model, false, Mode::Autograd, false);
-    let tolerance = if kind == Kind::Float { 1e-5 } else { 3e-2 };
+    let tolerance = if kind == Kind::Float { 5e-5 } else { 3e-2 };
     for (shared, mode, checkpointing) in [
         (false, Mode::Explicit, false),
         (true, Mode::Autograd, false),
@@ -113,10 +115,8 @@ fn a_shared_beginning_leaves_loss_and_gradients_as_they_are() {
         check("full", kind, &[]);
     }
     // Smaller than the longest sequence, and than the beginning.
-    let sliding = [
-        ("model_type", serde_json::json!("mistral")),
-        ("sliding_window", serde_json::json!(12)),
-    ];
+    let sliding =
+        [("model_type", serde_json::json!("mistral")), ("sliding_window", serde_json::json!(12))];
     check("sliding", Kind::Float, &sliding);
 }
 
@@ -130,7 +130,8 @@ fn prompts_that_begin_alike_are_answered_as_each_alone() {
     };
     let prompts: Vec<Vec<u32>> = (0..4).map(prompt).collect();
     let options = GenerateOptions { max_new_tokens: 8, ..GenerateOptions::default() };
-    let answer = |prompts: &[Vec<u32>]| generate(&model, prompts, &options, &mut |_, _| Flow::Continue);
+    let answer =
+        |prompts: &[Vec<u32>]| generate(&model, prompts, &options, &mut |_, _| Flow::Continue);
     let together = answer(&prompts);
     for (prompt, expected) in prompts.iter().zip(&together) {
         assert_eq!(answer(std::slice::from_ref(prompt)), [expected.clone()]);

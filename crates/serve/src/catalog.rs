@@ -122,7 +122,9 @@ impl Catalog {
     /// everything that was declared is served, or was looked at and refused.
     pub fn missing(&self) -> Option<String> {
         if !self.looked.load(Ordering::Acquire) {
-            return Some(self.fault().unwrap_or_else(|| "adapters are being looked for".to_owned()));
+            return Some(
+                self.fault().unwrap_or_else(|| "adapters are being looked for".to_owned()),
+            );
         }
         // An adapter that is added later is no reason to stop answering for the others.
         if self.complete.load(Ordering::Acquire) {

@@ -30,8 +30,7 @@ use crate::server::{ServeError, listen, until_ended};
 use vllm::Vllm;
 
 /// What is passed on to vLLM; nothing else of it is to be had from outside.
-const PASSED: [&str; 4] =
-    ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
+const PASSED: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
 
 /// How a server in front of vLLM is set up.
 #[derive(Clone, Debug)]
@@ -89,21 +88,14 @@ pub fn run(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result<(),
     result
 }
 
-async fn serve(
-    options: FrontOptions,
-    told: impl FnOnce(FrontStarted),
-) -> Result<(), ServeError> {
+async fn serve(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result<(), ServeError> {
     // The followers' connections are their own: they run on another thread.
     let client = || Vllm::new(&options.vllm, options.max_rank, options.adapters.image_bytes);
     let (here, there) = (client().map(Arc::new)?, client().map(Arc::new)?);
     let metrics = Arc::new(Common::new(&options.name)?);
     let catalog = Arc::new(Catalog::new(options.name.clone(), options.base_digest.clone()));
-    let followed = Adapters::new(
-        options.adapters,
-        there,
-        Arc::clone(&catalog),
-        Arc::clone(&metrics),
-    );
+    let followed =
+        Adapters::new(options.adapters, there, Arc::clone(&catalog), Arc::clone(&metrics));
     let front = Arc::new(Front {
         vllm: here,
         catalog,

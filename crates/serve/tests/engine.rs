@@ -83,7 +83,7 @@ fn mixed_requests_are_answered_as_if_each_was_alone() {
         assert_eq!(finish, Ok(Finish::Length));
         assert_eq!(tokens, alone(&bench, *name, prompt, 40), "{name:?}, {} tokens", prompt.len());
     }
-    let text = metrics.text();
+    let text = metrics.common().text();
     assert!(
         text.contains(
             "vllm:request_success_total{finished_reason=\"length\",model_name=\"tiny\"} 20"
@@ -122,7 +122,7 @@ fn a_full_cache_changes_no_answer() {
     for (prompt, answer) in jobs.iter().zip(&mut answers) {
         assert_eq!(read(answer).0, alone(&bench, None, prompt, 100));
     }
-    assert!(!metrics.text().contains("vllm:num_preemptions_total{model_name=\"tiny\"} 0"));
+    assert!(!metrics.common().text().contains("vllm:num_preemptions_total{model_name=\"tiny\"} 0"));
 }
 
 #[test]
@@ -135,7 +135,9 @@ fn a_known_beginning_is_taken_from_the_cache() {
         both.push(read(&mut engine.submit(vec![submission(prompt.clone(), 0, 20)]).unwrap()[0]).0);
     }
     assert_eq!(both[0], both[1]);
-    assert!(metrics.text().contains("vllm:prefix_cache_hits_total{model_name=\"tiny\"} 96"));
+    assert!(
+        metrics.common().text().contains("vllm:prefix_cache_hits_total{model_name=\"tiny\"} 96")
+    );
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn adapters_leave_memory_and_come_back_and_a_retired_one_is_drained() {
             (alone(&bench, Some(name), &prompt(9, 10), 12), Ok(Finish::Length))
         );
         let resident =
-            || metrics.text().contains("anneal_adapters_resident{model_name=\"tiny\"} 1");
+            || metrics.common().text().contains("anneal_adapters_resident{model_name=\"tiny\"} 1");
         until("one adapter fits", resident, |one| *one);
     }
     let mut running = ask(revisions[0], 300);

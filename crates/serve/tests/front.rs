@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "every test binary uses a part of the support")]
 
 mod support;
+#[path = "support/vllm.rs"]
+mod vllm;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,9 +18,9 @@ use serde_json::{Value, json};
 use serve::adapters::AdapterOptions;
 use serve::front::{FrontOptions, FrontStarted};
 use serve::http::HttpOptions;
-use support::vllm::{BASE, Vllm};
 use support::{Bench, Response, send, send_as, until, weights};
 use testkit::registry::Registry;
+use vllm::{BASE, Vllm};
 
 fn push(folder: &Path, image: &str) -> String {
     let made = oci::adapter_image(folder, &BTreeMap::new()).unwrap();
@@ -140,11 +142,15 @@ fn what_vllm_has_lost_is_loaded_again() {
     ready(address);
 
     vllm.forget();
-    let back = until("it is back", || ask(address, "a"), |answer| {
-        assert!([200, 503].contains(&answer.status), "{answer:?}");
-        assert!(answer.status != 503 || answer.headers.contains_key("retry-after"));
-        answer.status == 200
-    });
+    let back = until(
+        "it is back",
+        || ask(address, "a"),
+        |answer| {
+            assert!([200, 503].contains(&answer.status), "{answer:?}");
+            assert!(answer.status != 503 || answer.headers.contains_key("retry-after"));
+            answer.status == 200
+        },
+    );
     assert_eq!(back.json()["model"], id("a", &digest));
 
     drop(vllm);

@@ -15,7 +15,10 @@ use crate::{say, sources};
 
 /// Serves until the process is told to end.
 pub(crate) fn run(args: &FrontArgs) -> Result<(), Failure> {
-    let cache = args.cache.clone().map_or_else(|| Ok(sources::cache()?.join("adapters")), Ok)?;
+    let cache = match &args.cache {
+        Some(cache) => cache.clone(),
+        None => sources::cache()?.join("adapters"),
+    };
     // vLLM is told the path, and has a working folder of its own.
     let cache = absolute(&cache).map_err(|error| {
         Failure::configuration(format!("cannot find {}: {error}", cache.display()))

@@ -167,9 +167,7 @@ pub(super) fn failure(error: &ServeError) -> Failure {
         ServeError::Engine(_)
         | ServeError::Metrics(_)
         | ServeError::Client(_)
-        | ServeError::Runtime { .. } => {
-            ExitClass::Internal
-        }
+        | ServeError::Runtime { .. } => ExitClass::Internal,
     };
     Failure { hint: error.hint(), ..Failure::of(class, error) }
 }

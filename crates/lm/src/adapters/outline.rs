@@ -31,6 +31,9 @@ impl Outline {
         }
         for (name, tensor) in &tensors {
             matrix(name, tensor, config.rank)?;
+            finite(name, tensor)?;
+        }
+        for name in tensors.keys() {
             let other = match name.strip_suffix(A) {
                 Some(layer) => format!("{layer}{B}"),
                 None => format!("{}{A}", name.trim_end_matches(B)),
@@ -38,7 +41,6 @@ impl Outline {
             if !tensors.contains_key(&other) {
                 return Err(AdapterError::NoTensor { name: other });
             }
-            finite(name, tensor)?;
         }
         Ok(Self { rank: config.rank, bytes })
     }

@@ -45,9 +45,7 @@ pub(super) struct Words {
 #[derive(Debug)]
 enum Cut {
     /// Each digit, or each run of them, is a word.
-    Digits {
-        single: bool,
-    },
+    Digits { single: bool },
     Matches {
         expression: SysRegex,
         /// The same for ASCII, where it is known.
@@ -198,7 +196,8 @@ impl Writing<'_> {
             }
             Cut::Matches { expression, grammar } => {
                 let mut done = 0;
-                let place = |range: Range<usize>| piece.start + range.start..piece.start + range.end;
+                let place =
+                    |range: Range<usize>| piece.start + range.start..piece.start + range.end;
                 while done < text.len() {
                     let plain = grammar.and_then(|grammar| grammar.end(text.as_bytes(), done));
                     // None of the expressions looks back: they find the same from here on.

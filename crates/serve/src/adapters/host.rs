@@ -45,8 +45,7 @@ pub trait Host: Debug + Send + Sync {
 #[async_trait]
 impl Host for Engine {
     async fn offer(&self, _: &str, _: &str, folder: &Path) -> Result<Offered, NotOffered> {
-        let refused =
-            |error: &dyn std::error::Error| NotOffered::Refused(with_causes(error));
+        let refused = |error: &dyn std::error::Error| NotOffered::Refused(with_causes(error));
         let (engine, place) = (self.clone(), folder.to_owned());
         let opened =
             tokio::task::spawn_blocking(move || Adapter::open(&place, &engine.requirements()));

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
@@ -88,15 +88,17 @@ async fn sent(
 
 /// vLLM's answer, piece by piece. A client that hangs up ends the request to vLLM too.
 fn back(answer: reqwest::Response, place: Place) -> Response {
-    let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
+    let (status, headers) = (answer.status(), answer.headers().clone());
     let pieces = answer.bytes_stream().map(move |piece: Result<Bytes, reqwest::Error>| {
         let _until_the_last_one = &place;
         piece
     });
     let mut response = Response::new(Body::from_stream(pieces));
     *response.status_mut() = status;
-    if let Some(kind) = kind {
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+    for name in [CONTENT_TYPE, CONTENT_LENGTH] {
+        if let Some(value) = headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

@@ -1,7 +1,5 @@
 //! A tiny model with adapters, and a server of it in this process.
 
-pub(crate) mod vllm;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

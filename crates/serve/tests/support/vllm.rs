@@ -39,8 +39,8 @@ struct Shared {
 impl Vllm {
     /// Starts at an address, or at a free port.
     pub(crate) fn start(address: Option<SocketAddr>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-        let runtime = { runtime }.build().unwrap();
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared::default());
         let router = Router::new()
             .route("/health", get(async || ""))

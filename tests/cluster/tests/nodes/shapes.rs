@@ -29,6 +29,7 @@ fn inputs(model: &str, longest: u64) -> Inputs {
         label_tokens: 10_000 * longest / 4,
         longest,
         lengths: vec![(longest / 2) as u32, longest as u32],
+        shared: 0,
     };
     Inputs {
         model: known::named(model),

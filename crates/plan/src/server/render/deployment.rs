@@ -128,10 +128,8 @@ fn container(observed: &ServerObserved, mounts: Vec<VolumeMount>) -> Container {
 
 /// Holds the end of a container up for so long.
 pub(super) fn sleep_at_the_end(seconds: i64) -> Lifecycle {
-    let sleep = LifecycleHandler {
-        sleep: Some(SleepAction { seconds }),
-        ..LifecycleHandler::default()
-    };
+    let sleep =
+        LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() };
     Lifecycle { pre_stop: Some(sleep), ..Lifecycle::default() }
 }
 

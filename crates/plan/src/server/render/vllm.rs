@@ -104,8 +104,10 @@ pub(super) fn container(server: &Server<'_>, observed: &ServerObserved) -> Conta
 }
 
 pub(super) fn volumes() -> [Volume; 3] {
-    let memory =
-        EmptyDirVolumeSource { medium: Some("Memory".to_owned()), ..EmptyDirVolumeSource::default() };
+    let memory = EmptyDirVolumeSource {
+        medium: Some("Memory".to_owned()),
+        ..EmptyDirVolumeSource::default()
+    };
     let shm = Volume { name: "shm".to_owned(), empty_dir: Some(memory), ..Volume::default() };
     [empty(VLLM), empty("vllm-tmp"), shm]
 }
