@@ -18,7 +18,15 @@ pub(crate) fn run() -> Result<()> {
     shell::stage("roles and chart", || {
         let test = "the_committed_roles_are_those_that_the_operator_needs";
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--quiet", "--release", "--workspace", "--bin", "anneal-operator", test]);
+        cargo.args([
+            "test",
+            "--quiet",
+            "--release",
+            "--workspace",
+            "--bin",
+            "anneal-operator",
+            test,
+        ]);
         shell::output(cargo.env("UPDATE_GOLDEN", "1"))?;
         Ok(())
     })?;

@@ -16,7 +16,8 @@ fn the_commands() {
 
 #[test]
 fn the_options_of_each_command() {
-    for command in ["run", "validate", "plan", "generate", "serve", "chat", "push", "pull"] {
+    for command in ["run", "validate", "plan", "generate", "serve", "front", "chat", "push", "pull"]
+    {
         assert_snapshot!(format!("{command}_help"), help(&[command, "--help"]));
     }
 }
