@@ -20,7 +20,10 @@ use serve::front::{FrontOptions, FrontStarted};
 use serve::http::HttpOptions;
 use support::{Bench, Response, send, send_as, until, weights};
 use testkit::registry::Registry;
-use vllm::{BASE, Vllm};
+use vllm::Vllm;
+
+/// The base model's name.
+const BASE: &str = "tiny";
 
 fn push(folder: &Path, image: &str) -> String {
     let made = oci::adapter_image(folder, &BTreeMap::new()).unwrap();
@@ -89,7 +92,7 @@ fn ready(address: SocketAddr) {
 #[test]
 fn revisions_are_loaded_replaced_and_unloaded_while_clients_ask() {
     let (bench, registry) = (Bench::new(), Registry::open().unwrap());
-    let vllm = Vllm::start(None);
+    let vllm = Vllm::start(BASE, None);
     let image = format!("{}/team/a:v1", registry.host());
     let first = push(&bench.adapter("one", 4, 1), &image);
     bench.declare(&format!("- {{name: a, image: \"{image}\"}}\n"));
@@ -133,7 +136,7 @@ fn revisions_are_loaded_replaced_and_unloaded_while_clients_ask() {
 #[test]
 fn what_vllm_has_lost_is_loaded_again() {
     let (bench, registry) = (Bench::new(), Registry::open().unwrap());
-    let mut vllm = Vllm::start(None);
+    let mut vllm = Vllm::start(BASE, None);
     let at = vllm.address;
     let image = format!("{}/team/a:v1", registry.host());
     let digest = push(&bench.adapter("one", 4, 1), &image);
@@ -160,7 +163,7 @@ fn what_vllm_has_lost_is_loaded_again() {
     let is_ready = || send(address, "GET", "/readyz", "").status;
     assert_eq!(is_ready(), 503);
     assert_eq!(send(address, "GET", "/healthz", "").status, 200);
-    vllm = Vllm::start(Some(at));
+    vllm = Vllm::start(BASE, Some(at));
     until("it is loaded again", || vllm.loaded().len(), |count| *count == 1);
     until("it is ready again", is_ready, |status| *status == 200);
     served(address, &digest);
@@ -170,7 +173,7 @@ fn what_vllm_has_lost_is_loaded_again() {
 #[test]
 fn a_server_that_starts_again_finds_what_vllm_holds() {
     let (bench, registry) = (Bench::new(), Registry::open().unwrap());
-    let vllm = Vllm::start(None);
+    let vllm = Vllm::start(BASE, None);
     let image = format!("{}/team/a:v1", registry.host());
     let digest = push(&bench.adapter("one", 4, 1), &image);
     bench.declare(&format!("- {{name: a, image: \"{image}\"}}\n"));
@@ -185,7 +188,7 @@ fn a_server_that_starts_again_finds_what_vllm_holds() {
 #[test]
 fn what_is_broken_is_refused_by_us_or_by_vllm() {
     let (bench, registry) = (Bench::new(), Registry::open().unwrap());
-    let vllm = Vllm::start(None);
+    let vllm = Vllm::start(BASE, None);
     let image = format!("{}/team/a:v1", registry.host());
     let good = push(&bench.adapter("good", 4, 1), &image);
     bench.declare(&format!("- {{name: a, image: \"{image}\"}}\n"));
@@ -235,7 +238,7 @@ fn what_is_broken_is_refused_by_us_or_by_vllm() {
 
 #[test]
 fn vllm_itself_is_out_of_reach() {
-    let (bench, vllm) = (Bench::new(), Vllm::start(None));
+    let (bench, vllm) = (Bench::new(), Vllm::start(BASE, None));
     let mut options = options(&bench, vllm.address);
     options.http.keys = [oci::sha256(b"secret")].into();
     options.http.body_bytes = 1000;
@@ -266,7 +269,7 @@ fn vllm_itself_is_out_of_reach() {
 
 #[test]
 fn a_stream_comes_as_it_is_made_and_its_end_makes_room() {
-    let (bench, vllm) = (Bench::new(), Vllm::start(None));
+    let (bench, vllm) = (Bench::new(), Vllm::start(BASE, None));
     let mut options = options(&bench, vllm.address);
     options.requests = 1;
     let FrontStarted { address, .. } = start(options);

@@ -17,9 +17,6 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-/// The base model's name.
-pub(crate) const BASE: &str = "tiny";
-
 /// A running stand-in; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Vllm {
@@ -30,6 +27,8 @@ pub(crate) struct Vllm {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// The base model's name.
+    base: String,
     /// Folders by name.
     adapters: Mutex<BTreeMap<String, String>>,
     /// Streams end when it is told.
@@ -38,13 +37,13 @@ struct Shared {
 
 impl Vllm {
     /// Starts at an address, or at a free port.
-    pub(crate) fn start(address: Option<SocketAddr>) -> Self {
+    pub(crate) fn start(base: &str, address: Option<SocketAddr>) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { base: base.to_owned(), ..Shared::default() });
         let router = Router::new()
             .route("/health", get(async || ""))
-            .route("/metrics", get(async || "vllm:num_requests_waiting{model_name=\"tiny\"} 0.0\n"))
+            .route("/metrics", get(async || "vllm:num_requests_waiting 0.0\n"))
             .route("/v1/models", get(models))
             .route("/v1/load_lora_adapter", post(load))
             .route("/v1/unload_lora_adapter", post(unload))
@@ -87,9 +86,9 @@ fn error(status: StatusCode, message: &str) -> Response {
 }
 
 async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let mut data = vec![json!({"id": BASE, "root": "/model", "max_model_len": 2048})];
+    let mut data = vec![json!({"id": shared.base, "root": "/model", "max_model_len": 2048})];
     for (name, folder) in &*shared.adapters.lock().unwrap() {
-        data.push(json!({"id": name, "root": folder, "parent": BASE, "max_model_len": null}));
+        data.push(json!({"id": name, "root": folder, "parent": shared.base, "max_model_len": null}));
     }
     Json(json!({"object": "list", "data": data}))
 }
@@ -122,7 +121,7 @@ async fn unload(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> R
 async fn complete(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
     let name = body["model"].as_str().unwrap_or_default();
     let folder = shared.adapters.lock().unwrap().get(name).cloned();
-    if folder.is_none() && name != BASE {
+    if folder.is_none() && name != shared.base {
         return error(StatusCode::NOT_FOUND, &format!("The model `{name}` does not exist."));
     }
     if body["stream"] != true {

@@ -16,3 +16,4 @@ mod secrets;
 mod serving;
 mod sources;
 mod story;
+mod vllm;
