@@ -88,7 +88,9 @@ fn error(status: StatusCode, message: &str) -> Response {
 async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let mut data = vec![json!({"id": shared.base, "root": "/model", "max_model_len": 2048})];
     for (name, folder) in &*shared.adapters.lock().unwrap() {
-        data.push(json!({"id": name, "root": folder, "parent": shared.base, "max_model_len": null}));
+        data.push(
+            json!({"id": name, "root": folder, "parent": shared.base, "max_model_len": null}),
+        );
     }
     Json(json!({"object": "list", "data": data}))
 }
