@@ -15,26 +15,27 @@ pub(super) struct Shared {
     whole: Tensor,
     /// `[T]` row of the whole sequences.
     own: Tensor,
-    /// `[(n - 1)·shared]` rows of the whole sequences that repeat the beginning.
+    /// `[(n - 1)·beginning]` rows of the whole sequences that repeat the beginning.
     copies: Tensor,
     rows: i64,
-    shared: i64,
+    /// Tokens of the beginning.
+    beginning: i64,
 }
 
 impl Shared {
     /// Nothing where nothing is shared.
     pub(super) fn of(packed: &Packed) -> Option<Self> {
-        let shared = packed.shared();
-        if shared == 0 {
+        let beginning = packed.shared();
+        if beginning == 0 {
             return None;
         }
         let (mut whole, mut own, mut copies) = (Vec::new(), Vec::new(), Vec::new());
         let (mut row, mut at) = (0, 0);
         for (index, length) in packed.lengths().iter().enumerate() {
             if index > 0 {
-                whole.extend(0..shared);
-                copies.extend(at..at + shared);
-                at += shared;
+                whole.extend(0..beginning);
+                copies.extend(at..at + beginning);
+                at += beginning;
             }
             whole.extend(row..row + length);
             own.extend(at..at + length);
@@ -43,7 +44,7 @@ impl Shared {
         }
         let index = |rows: &[i64]| Tensor::from_slice(rows).to_device(packed.ids().device());
         let (whole, own, copies) = (index(&whole), index(&own), index(&copies));
-        Some(Self { whole, own, copies, rows: at, shared })
+        Some(Self { whole, own, copies, rows: at, beginning })
     }
 
     /// `[T, …]` to `[W, …]`: each sequence with its beginning.
@@ -65,8 +66,8 @@ impl Shared {
     /// The gradient of [`Self::whole`], added up in fp32.
     pub(super) fn whole_backward(&self, dy: &Tensor) -> Tensor {
         let dx = self.own(dy);
-        let copies = dy.index_select(0, &self.copies).view([-1, self.shared, dy.size()[1]]);
-        let beginning = dx.narrow(0, 0, self.shared);
+        let copies = dy.index_select(0, &self.copies).view([-1, self.beginning, dy.size()[1]]);
+        let beginning = dx.narrow(0, 0, self.beginning);
         let sum = copies.sum_dim_intlist(0i64, false, Kind::Float);
         let sum = sum + beginning.to_kind(Kind::Float);
         beginning.shallow_clone().copy_(&sum);

@@ -221,19 +221,18 @@ impl Writing<'_> {
     fn word(&mut self, place: Range<usize>) -> Option<()> {
         let word = &self.text[place.clone()];
         let mut start = place.start;
-        let known = match self.memory.places.get(word) {
-            Some(known) => known.clone(),
-            None => {
-                let tokens = self.ask(word)?;
-                if word.len() > LONGEST {
-                    for token in tokens {
-                        self.push(start, token);
-                        start += token.bytes;
-                    }
-                    return Some(());
+        let known = if let Some(known) = self.memory.places.get(word) {
+            known.clone()
+        } else {
+            let tokens = self.ask(word)?;
+            if word.len() > LONGEST {
+                for token in tokens {
+                    self.push(start, token);
+                    start += token.bytes;
                 }
-                self.memory.keep(word, &tokens)
+                return Some(());
             }
+            self.memory.keep(word, &tokens)
         };
         for index in known {
             let token = self.memory.tokens[index as usize];
