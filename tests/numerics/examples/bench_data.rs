@@ -14,11 +14,11 @@ use api::run_spec::{Columns, Data, Duplicates, Format, HeldOut, Overlong};
 use lm::files::ModelFiles;
 use lm::tokenizer::Tokenizer;
 use serde_json::json;
-use train::data::{Dataset, Loader, LoaderState};
+use train::data::{Dataset, Loader, LoaderState, Packing};
 
 /// Examples of a step, and tokens of a micro-batch.
 const BATCH: usize = 16;
-const MICRO_BATCH: usize = 4096;
+const PACKING: Packing = Packing { most_tokens: 4096, shares_up_to: usize::MAX };
 
 fn main() -> Result<()> {
     train::runtime::prepare();
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     let mut loader = Loader::new(&data.train, 0, LoaderState::default());
     let mut tokens = 0;
     loop {
-        tokens += loader.next(BATCH, MICRO_BATCH)?.tokens;
+        tokens += loader.next(BATCH, PACKING)?.tokens;
         if loader.at_epoch_end() {
             break;
         }
