@@ -49,6 +49,9 @@ pub struct Packing {
     pub shares_up_to: usize,
 }
 
+/// Attention copies every row on its way there and back, so that a tenth of the rows has to be saved.
+const LEAST_SAVED: usize = 10;
+
 impl MicroBatch {
     fn of(examples: &[impl Borrow<Example>], packing: Packing) -> Self {
         let is_short = |example: &Example| example.ids.len() <= packing.shares_up_to;
@@ -112,7 +115,10 @@ fn shared(examples: &[impl Borrow<Example>]) -> usize {
         let other = other.borrow();
         &beginning[..common(beginning, &other.ids[..other.free()])]
     });
-    if beginning.len() < LEAST_SHARED { 0 } else { beginning.len() }
+    let tokens: usize = examples.iter().map(|example| example.borrow().ids.len()).sum();
+    let is_worth_it =
+        beginning.len() >= LEAST_SHARED && beginning.len() * others.len() * LEAST_SAVED >= tokens;
+    if is_worth_it { beginning.len() } else { 0 }
 }
 
 /// Cuts `examples` into micro-batches.
