@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::config::ModelConfig;
 use crate::kernels;
 use crate::lora::{LoraBias, LoraConfig};
 use crate::peft::{self, ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, PeftError};
 use crate::serve_kernels;
+use crate::weights::linears;
 
 pub use outline::Outline;
 
@@ -76,6 +78,14 @@ pub enum AdapterError {
     NoLayer { targets: Vec<String> },
     #[error(transparent)]
     Peft(#[from] PeftError),
+}
+
+/// The linear layers of a model by its configuration, with no weights read.
+pub fn shapes_of(config: &ModelConfig) -> LinearShapes {
+    let head = ("lm_head".to_owned(), (config.vocab_size, config.hidden_size));
+    let blocks = linears(config).into_iter();
+    let blocks = blocks.map(|layer| (layer.name, (layer.out_features, layer.in_features)));
+    blocks.chain([head]).collect()
 }
 
 impl Adapter {

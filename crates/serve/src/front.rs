@@ -7,6 +7,7 @@ mod pass;
 mod vllm;
 
 use std::net::SocketAddr;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,6 +19,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
+use lm::adapters::{LinearShapes, shapes_of};
+use lm::config::ModelConfig;
+use lm::files::ModelFiles;
+use oci::with_causes;
 use serde_json::{Value, json};
 
 use crate::adapters::{AdapterOptions, Adapters, Orders};
@@ -27,7 +32,7 @@ use crate::http::models::{card, held, take};
 use crate::http::{HttpOptions, Json, nothing, read, wrong_method};
 use crate::metrics::Common;
 use crate::server::{ServeError, listen, until_ended};
-use vllm::Vllm;
+use vllm::{Needs, Vllm};
 
 /// What is passed on to vLLM; nothing else of it is to be had from outside.
 const PASSED: [&str; 4] = ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"];
@@ -40,6 +45,9 @@ pub struct FrontOptions {
     pub control: Option<SocketAddr>,
     /// vLLM's address, such as `http://127.0.0.1:8001`.
     pub vllm: String,
+    /// Folder or file of the base model, whose layers adapters are held against; without it vLLM alone sees to
+    /// their shapes.
+    pub model: Option<PathBuf>,
     /// The base model's name, to clients and in vLLM.
     pub name: String,
     /// Digest of the base model's image, which adapters are held against.
@@ -90,7 +98,12 @@ pub fn run(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result<(),
 
 async fn serve(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result<(), ServeError> {
     // The followers' connections are their own: they run on another thread.
-    let client = || Vllm::new(&options.vllm, options.max_rank, options.adapters.image_bytes);
+    let needs = Needs {
+        shapes: options.model.as_deref().and_then(shapes),
+        max_rank: options.max_rank,
+        most_bytes: options.adapters.image_bytes,
+    };
+    let client = || Vllm::new(&options.vllm, needs.clone());
     let (here, there) = (client().map(Arc::new)?, client().map(Arc::new)?);
     let metrics = Arc::new(Common::new(&options.name)?);
     let catalog = Arc::new(Catalog::new(options.name.clone(), options.base_digest.clone()));
@@ -127,6 +140,20 @@ async fn serve(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result
     let result = result.await;
     drop(following);
     result
+}
+
+/// The base model's layers. vLLM serves more kinds of models than are known here.
+fn shapes(model: &FilePath) -> Option<LinearShapes> {
+    let config = ModelFiles::open(model).map_err(|error| with_causes(&error));
+    let config =
+        config.and_then(|files| ModelConfig::open(&files).map_err(|error| with_causes(&error)));
+    match config {
+        Ok(config) => Some(shapes_of(&config)),
+        Err(reason) => {
+            tracing::warn!(reason, "adapters are not held against the base model's layers");
+            None
+        }
+    }
 }
 
 fn router(front: Arc<Front>) -> Router {

@@ -39,6 +39,7 @@ fn options(bench: &Bench, vllm: SocketAddr) -> FrontOptions {
         address: free,
         control: Some(free),
         vllm: format!("http://{vllm}"),
+        model: None,
         name: BASE.to_owned(),
         base_digest: None,
         max_rank: 64,
@@ -297,4 +298,32 @@ fn a_stream_comes_as_it_is_made_and_its_end_makes_room() {
     // Whoever hangs up makes room too.
     drop(stream());
     until("there is room again", free, |status| *status == 200);
+}
+
+/// vLLM takes what does not fit, so that the base model's own configuration decides.
+#[test]
+fn shapes_are_held_against_the_base_model() {
+    let (bench, registry) = (Bench::new(), Registry::open().unwrap());
+    let vllm = Vllm::start(BASE, None);
+    let image = format!("{}/team/a:v1", registry.host());
+    let good = push(&bench.adapter("good", 4, 1), &image);
+    bench.declare(&format!("- {{name: a, image: \"{image}\"}}\n"));
+    let options =
+        FrontOptions { model: Some(bench.path("model")), ..options(&bench, vllm.address) };
+    let FrontStarted { address, .. } = start(options);
+    ready(address);
+    served(address, &good);
+    // A model of another width.
+    let path = bench.adapter("other", 4, 2).join("adapter_config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["target_modules"] = json!(["q_proj", "k_proj"]);
+    std::fs::write(path, config.to_string()).unwrap();
+    let digest = push(&bench.path("other"), &image);
+    let refused = |states: &Value| {
+        states[0]["state"] == "Refused" && states[0]["wantedDigest"] == json!(digest)
+    };
+    let states = until("it is refused", || states(address), refused);
+    let reason = states[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("belongs to no layer of this base model"), "{reason}");
+    assert_eq!(answers(address, "a"), id("a", &good));
 }

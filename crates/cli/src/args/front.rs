@@ -19,7 +19,7 @@ use super::{OutputArgs, RegistryArgs};
 Examples:
   VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve models/base --served-model-name base \\
       --host 127.0.0.1 --port 8001 --enable-lora --max-lora-rank 64 --max-loras 8 --max-cpu-loras 16
-  anneal front --vllm http://127.0.0.1:8001 --name base --adapters adapters.yaml
+  anneal front --vllm http://127.0.0.1:8001 --model models/base --name base --adapters adapters.yaml
 
 adapters.yaml:
   adapters:
@@ -28,6 +28,10 @@ pub(crate) struct FrontArgs {
     /// Address of vLLM's HTTP API
     #[arg(long, value_name = "URL")]
     pub(crate) vllm: String,
+    /// Folder or GGUF file of the base model, whose layers adapters are held against: vLLM itself takes matrices
+    /// of other shapes without a word
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<PathBuf>,
     /// The base model's name: the one that vLLM was given as --served-model-name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,

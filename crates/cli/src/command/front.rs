@@ -27,6 +27,7 @@ pub(crate) fn run(args: &FrontArgs) -> Result<(), Failure> {
         address: args.address,
         control: args.control_address,
         vllm: args.vllm.clone(),
+        model: args.model.clone(),
         name: args.name.clone(),
         base_digest: args.base_digest.clone(),
         max_rank: args.max_rank,

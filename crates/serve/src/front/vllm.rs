@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lm::adapters::Outline;
+use lm::adapters::{Adapter, AdapterError, LinearShapes, Outline, Requirements};
 use oci::with_causes;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tch::{Device, Kind};
 
 use crate::adapters::{Host, NotOffered, Offered};
 use crate::catalog::Served;
@@ -28,9 +30,31 @@ const TALK: Duration = Duration::from_mins(2);
 pub(super) struct Vllm {
     client: reqwest::Client,
     url: String,
-    max_rank: i64,
-    most_bytes: u64,
+    needs: Arc<Needs>,
     next: AtomicU64,
+}
+
+/// What an adapter has to be. vLLM takes matrices of other shapes without a word.
+#[derive(Clone, Debug)]
+pub(super) struct Needs {
+    /// The base model's layers, where they are known.
+    pub(super) shapes: Option<LinearShapes>,
+    pub(super) max_rank: i64,
+    pub(super) most_bytes: u64,
+}
+
+impl Needs {
+    /// Rank and bytes of a sound adapter.
+    fn check(&self, folder: &Path) -> Result<(i64, u64), AdapterError> {
+        let Some(shapes) = &self.shapes else {
+            let Outline { rank, bytes } = Outline::open(folder, self.max_rank, self.most_bytes)?;
+            return Ok((rank, bytes));
+        };
+        let (kind, device) = (Kind::BFloat16, Device::Cpu);
+        let needs = Requirements { shapes, max_rank: self.max_rank, kind, device };
+        let adapter = Adapter::open(folder, &needs)?;
+        Ok((adapter.config().rank, adapter.bytes()))
+    }
 }
 
 /// A model that vLLM serves.
@@ -50,12 +74,12 @@ struct Cards {
 }
 
 impl Vllm {
-    pub(super) fn new(url: &str, max_rank: i64, most_bytes: u64) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(url: &str, needs: Needs) -> Result<Self, reqwest::Error> {
         // The client asks for it also where it speaks plain HTTP; a second installation is none.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT).build()?;
         let (url, next) = (url.trim_end_matches('/').to_owned(), AtomicU64::new(1));
-        Ok(Self { client, url, max_rank, most_bytes, next })
+        Ok(Self { client, url, needs: Arc::new(needs), next })
     }
 
     /// A request to vLLM; `path` begins with a slash.
@@ -110,11 +134,11 @@ pub(super) fn id(name: &str, digest: &str) -> String {
 #[async_trait]
 impl Host for Vllm {
     async fn offer(&self, name: &str, digest: &str, folder: &Path) -> Result<Offered, NotOffered> {
-        let (place, max_rank, most) = (folder.to_owned(), self.max_rank, self.most_bytes);
-        let opened = tokio::task::spawn_blocking(move || Outline::open(&place, max_rank, most));
+        let (place, needs) = (folder.to_owned(), Arc::clone(&self.needs));
+        let checked = tokio::task::spawn_blocking(move || needs.check(&place));
         let refused = |error: &dyn std::error::Error| NotOffered::Refused(with_causes(error));
-        let Outline { rank, bytes } =
-            opened.await.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
+        let checked = checked.await.map_err(|error| refused(&error))?;
+        let (rank, bytes) = checked.map_err(|error| refused(&error))?;
         let revision = self.next.fetch_add(1, Ordering::AcqRel);
         let (id, path) = (id(name, digest), folder.display().to_string());
         let there = self.models().await.map_err(NotOffered::NotNow)?;

@@ -74,13 +74,11 @@ fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
         }],
         Engine::VLLM => {
             volumes.extend(vllm::volumes());
-            // The base model, and the way to it, are vLLM's.
-            let mounts = mounts.into_iter().filter(|mount| mount.name != anneal::BASE_VOLUME);
             let front = Container {
                 args: Some(vllm::front_arguments(server)),
                 env: Some(anneal::surroundings(observed)),
                 resources: Some(vllm::front_resources()),
-                ..container(observed, mounts.collect())
+                ..container(observed, mounts)
             };
             vec![front, vllm::container(server, observed)]
         }

@@ -47,6 +47,8 @@ pub(super) fn front_arguments(server: &Server<'_>) -> Vec<String> {
         all.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));
     };
     put("vllm", Some(format!("http://127.0.0.1:{ENGINE_PORT}")));
+    // Of a hub's model, which vLLM fetches by itself, nothing is seen here.
+    put("model", server.raw.spec.base_model.image.as_ref().map(|_| BASE_MODEL.to_owned()));
     put("name", Some(server.model_name()));
     put("adapters", Some(format!("{DECLARED}/{FILE}")));
     put("cache", Some(ADAPTERS.to_owned()));
