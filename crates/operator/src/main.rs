@@ -64,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long, env = "ANNEAL_SERVER_IMAGE", default_value = "ghcr.io/anneal-dev/server:latest")]
     server_image: String,
     /// vLLM's image, for servers with `engine: VLLM`
-    #[arg(long, env = "ANNEAL_VLLM_IMAGE", default_value = "docker.io/vllm/vllm-openai:v0.11.0")]
+    #[arg(long, env = "ANNEAL_VLLM_IMAGE", default_value = "docker.io/vllm/vllm-openai:v0.26.0")]
     vllm_image: String,
     /// Secrets with which these images are pulled, in the namespace of every workspace and server
     #[arg(long, env = "ANNEAL_IMAGE_PULL_SECRETS", value_delimiter = ',')]

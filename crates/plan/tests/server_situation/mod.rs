@@ -84,7 +84,7 @@ pub(crate) fn stage(mut server: ModelServer, now: &Situation) -> (ModelServer, S
         settings: Settings {
             trainer_image: String::new(),
             server_image: "ghcr.io/anneal/server:v1".to_owned(),
-            vllm_image: "docker.io/vllm/vllm-openai:v0.11.0".to_owned(),
+            vllm_image: "docker.io/vllm/vllm-openai:v0.26.0".to_owned(),
             namespace: Some("anneal-system".to_owned()),
             image_pull_secrets: Vec::new(),
             plain_http: Vec::new(),

@@ -1,7 +1,7 @@
 //! A pod whose engine is vLLM: beside it `anneal front`, which answers, fetches adapters and has vLLM load them.
 //! vLLM listens inside the pod alone, and reads adapters from a folder that both see.
 //!
-//! The arguments are those that vLLM's documentation names for its version 0.11.
+//! The arguments are those that its documentation names; they were tried with version 0.26.
 
 use std::collections::BTreeMap;
 
