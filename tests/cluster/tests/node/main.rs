@@ -7,7 +7,6 @@ mod support;
 
 mod chart;
 mod ends;
-mod gpu;
 mod images;
 mod limits;
 mod memory;
@@ -16,4 +15,3 @@ mod secrets;
 mod serving;
 mod sources;
 mod story;
-mod vllm;
