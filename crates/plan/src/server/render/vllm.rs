@@ -1,7 +1,8 @@
 //! A pod whose engine is vLLM: beside it `anneal front`, which answers, fetches adapters and has vLLM load them.
 //! vLLM listens inside the pod alone, and reads adapters from a folder that both see.
 //!
-//! The arguments are those that its documentation names; they were tried with version 0.26.
+//! The arguments are those that its documentation names. Those for one device and a model in a folder were tried
+//! with version 0.26, on a CPU.
 
 use std::collections::BTreeMap;
 
