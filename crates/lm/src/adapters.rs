@@ -16,6 +16,7 @@ use crate::config::ModelConfig;
 use crate::kernels;
 use crate::lora::{LoraBias, LoraConfig};
 use crate::peft::{self, ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, PeftError};
+use crate::products;
 use crate::serve_kernels;
 use crate::weights::linears;
 
@@ -237,8 +238,8 @@ impl<'a> Routes<'a> {
                 short.extend((run.start..run.start + run.rows).map(|row| (row, a, b)));
                 continue;
             }
-            let low = x.narrow(0, run.start, run.rows).matmul(&a.tr());
-            let _ = y.narrow(0, run.start, run.rows).addmm_(&low, b);
+            let low = products::matmul(&x.narrow(0, run.start, run.rows), &a.tr());
+            let _ = products::add_product(y.narrow(0, run.start, run.rows), &low, b);
         }
         if !short.is_empty() {
             serve_kernels::low_rank(x, &y, &short);

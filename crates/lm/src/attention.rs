@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::{LayerType, ModelConfig};
 use crate::kv_cache::KvCache;
 use crate::packed::{Packed, Run};
+use crate::products;
 use crate::rope::RopeTable;
 use crate::tape::{Mode, Tape, Var};
 
@@ -208,6 +209,9 @@ impl Heads {
         let causal = mask.is_none();
         let (dq, dk, dv) = if q.device() == Device::Cpu {
             let y = batch.gather(y, self.dim, 1);
+            let kind = products::kind_of(&q);
+            let [q, k, v, y, dy] = [&q, &k, &v, &y, &dy].map(|x| x.to_kind(kind));
+            let mask = mask.map(|mask| mask.to_kind(kind));
             Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
                 &dy, &q, &k, &v, &y, sums, 0.0, causal, mask, self.scale,
             )
@@ -215,6 +219,7 @@ impl Heads {
             self.backward_by_autograd([&q, &k, &v], &dy, mask)
         };
         let times = self.query / self.key_value;
+        let [dq, dk, dv] = [dq, dk, dv].map(|x| x.to_kind(dy.kind()));
         batch.scatter(&dq, 1, into[0]);
         batch.scatter(&dk, times, into[1]);
         batch.scatter(&dv, times, into[2]);

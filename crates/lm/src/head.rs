@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 use crate::kernels;
 use crate::layers::Weight;
 use crate::linear::Linear;
+use crate::products;
 use crate::tape::{Mode, Tape, Var};
 
 /// Elements of a chunk's logits.
@@ -61,15 +62,15 @@ impl Loss {
 
 /// Loss of normalised hidden states `h [N, D]` under a head matrix `[V, D]`.
 pub fn loss<'m>(tape: &Tape<'m>, h: &Var<'m>, matrix: &'m Weight, targets: &Targets) -> Loss {
-    let kind = h.tensor().kind();
+    let kind = products::kind_of(h.tensor());
     if tape.mode() == Mode::Autograd {
-        return tracked(&h.tensor().matmul(&matrix.value(kind).tr()), targets);
+        return tracked(&products::matmul(h.tensor(), &matrix.value(kind).tr()), targets);
     }
     let weight = matrix.value(kind);
     let wanted = tape.wants(&[h], matrix.trained().is_some());
     let dh = wanted.then(|| Tensor::empty_like(h.tensor()));
     let loss = in_chunks(targets, weight.size()[0], |start, rows, chunk| {
-        let part = filled(h.tensor().narrow(0, start, rows));
+        let part = filled(h.tensor().narrow(0, start, rows).to_kind(kind));
         let fill = part.size()[0] - rows;
         let logits = part.matmul(&weight.tr());
         let probabilities = chunk.run(&logits.narrow(0, 0, rows), wanted)?;

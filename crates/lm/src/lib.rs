@@ -27,6 +27,7 @@ pub mod packed;
 pub mod paged;
 pub mod param;
 pub mod peft;
+pub mod products;
 pub mod rope;
 pub mod sample;
 mod serve_kernels;

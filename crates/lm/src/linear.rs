@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 use crate::dropout::Dropout;
 use crate::layers::Weight;
 use crate::lora::Lora;
+use crate::products::{self, add_product, matmul};
 use crate::tape::{Gradients, Mode, Saved, Slot, Tape, Var};
 
 /// `y = x·Wᵀ + b`, and what an adapter adds to it.
@@ -85,14 +86,14 @@ impl Linear {
     /// By operations that LibTorch can differentiate.
     fn forward_tracked(&self, x: &Tensor, dropout: Option<&Dropout>) -> Tensor {
         let kind = x.kind();
-        let y = x.linear(&self.weight.value(kind), self.bias(kind));
+        let y = products::linear(x, &self.weight.value(kind), self.bias(kind).as_ref());
         let Some(lora) = self.active_lora() else { return y };
         let dropped = match lora.dropout_mask(x, dropout) {
             Some(mask) => x * mask,
             None => x.shallow_clone(),
         };
-        let low = dropped.matmul(&lora.a.cast(kind).tr());
-        y + low.matmul(&lora.b.cast(kind).tr()) * lora.scaling
+        let low = matmul(&dropped, &lora.a.cast(kind).tr());
+        y + matmul(&low, &lora.b.cast(kind).tr()) * lora.scaling
     }
 }
 
@@ -166,11 +167,11 @@ impl<'m> Parts<'m> {
         });
         let low = a.as_ref().map(|a| {
             if masks.iter().all(Option::is_none) {
-                return input.matmul(&a.tr());
+                return matmul(input, &a.tr());
             }
             let parts = linears.iter().zip(&masks).filter_map(|(linear, mask)| {
                 let a = linear.active_lora()?.a.cast(kind);
-                Some(dropped(input, mask.as_deref()).matmul(&a.tr()))
+                Some(matmul(&dropped(input, mask.as_deref()), &a.tr()))
             });
             Tensor::cat(&parts.collect::<Vec<_>>(), 1)
         });
@@ -189,12 +190,13 @@ impl<'m> Parts<'m> {
         (self.linears[..index].iter().map(rank).sum(), rank(&self.linears[index]))
     }
 
-    fn add_low_rank(&self, index: usize, mut y: Tensor) -> Tensor {
+    fn add_low_rank(&self, index: usize, y: Tensor) -> Tensor {
         let (Some(low), Some(lora)) = (&self.low, self.linears[index].active_lora()) else {
             return y;
         };
         let (start, rank) = self.columns(index);
-        y.addmm_(&low.narrow(1, start, rank), &lora.scaled_b(y.kind()).tr())
+        let b = lora.scaled_b(y.kind()).tr();
+        add_product(y, &low.narrow(1, start, rank), &b)
     }
 
     /// Gradients of the layers and of their input, from those of their outputs.
@@ -210,8 +212,8 @@ impl<'m> Parts<'m> {
             if self.x_slot.is_some() {
                 let weight = linear.weight.value(dy.kind());
                 dx = Some(match dx {
-                    Some(mut dx) => dx.addmm_(dy, &weight),
-                    None => dy.matmul(&weight),
+                    Some(dx) => add_product(dx, dy, &weight),
+                    None => matmul(dy, &weight),
                 });
             }
         }
@@ -236,12 +238,12 @@ impl<'m> Parts<'m> {
             let (Some(lora), Some(dy)) = (linear.active_lora(), dy) else { continue };
             let (start, rank) = self.columns(index);
             let part = dlow.narrow(1, start, rank);
-            part.shallow_clone().copy_(&dy.matmul(&lora.scaled_b(dy.kind())));
-            let db = dy.tr().matmul(&low.narrow(1, start, rank)).to_kind(Kind::Float);
+            part.shallow_clone().copy_(&matmul(dy, &lora.scaled_b(dy.kind())));
+            let db = matmul(&dy.tr(), &low.narrow(1, start, rank)).to_kind(Kind::Float);
             lora.b.accumulate(&(db * lora.scaling));
         }
         let masked = self.masks.iter().any(Option::is_some);
-        let da = (!masked).then(|| dlow.tr().matmul(x).to_kind(Kind::Float));
+        let da = (!masked).then(|| matmul(&dlow.tr(), x).to_kind(Kind::Float));
         let mut dx = dx;
         for (index, linear) in self.linears.iter().enumerate() {
             let Some(lora) = linear.active_lora() else { continue };
@@ -252,20 +254,20 @@ impl<'m> Parts<'m> {
             }
             let mask = self.masks[index].as_deref();
             let dlow = dlow.narrow(1, start, rank);
-            lora.a.accumulate(&dlow.tr().matmul(&dropped(x, mask)).to_kind(Kind::Float));
-            dx = dx.map(|dx| dx + dropped(&dlow.matmul(&a.narrow(0, start, rank)), mask));
+            lora.a.accumulate(&matmul(&dlow.tr(), &dropped(x, mask)).to_kind(Kind::Float));
+            dx = dx.map(|dx| dx + dropped(&matmul(&dlow, &a.narrow(0, start, rank)), mask));
         }
         if masked {
             return dx;
         }
-        dx.map(|mut dx| dx.addmm_(&dlow, a))
+        dx.map(|dx| add_product(dx, &dlow, a))
     }
 }
 
 /// `dW = dyᵀ·x` and `db = sum(dy)`, where these are trained.
 fn accumulate_matrix(linear: &Linear, x: &Tensor, dy: &Tensor) {
     if let Some(param) = linear.weight.trained() {
-        param.accumulate(&dy.tr().matmul(x));
+        param.accumulate(&matmul(&dy.tr(), x));
     }
     if let Some(param) = linear.bias.as_ref().and_then(Weight::trained) {
         param.accumulate(&dy.sum_dim_intlist(0i64, false, Kind::Float));

@@ -19,6 +19,7 @@ use crate::lora::{Lora, LoraBias, LoraConfig};
 use crate::models::{self, Block, Module, Traits};
 use crate::packed::Packed;
 use crate::param::Param;
+use crate::products;
 use crate::rope::{Frequencies, RopeTable};
 use crate::tape::{Tape, Var};
 use crate::weights::Weights;
@@ -176,7 +177,7 @@ impl Model {
         let h = self.norm.forward(tape, &tape.constant(hidden.shallow_clone()));
         match &self.lm_head {
             Some(head) => head.forward(tape, &h).into_tensor(),
-            None => h.tensor().matmul(&self.head().value(self.kind()).tr()),
+            None => products::matmul(h.tensor(), &self.head().value(self.kind()).tr()),
         }
     }
 

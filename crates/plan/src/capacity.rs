@@ -85,6 +85,9 @@ pub struct Shape {
     pub longest: u64,
     /// Lengths of sequence that CPU kernels in bf16 are prepared for; 0 where there are none such.
     pub lengths: u64,
+    /// Products are made in fp32, as the processor does not multiply bf16 (`lm/src/products.rs`).
+    #[serde(default)]
+    pub widened: bool,
     /// Of these tokens, the share that a loss is taken on.
     pub label_share: f64,
     /// Tokens that are scored at once, without a gradient; 0 where nothing is.
@@ -143,7 +146,7 @@ pub fn memory(model: &ModelFacts, shape: &Shape) -> Memory {
         // Value, gradient and two moments, each fp32.
         trained: shape.trainable * 16,
         activations: kept as u64,
-        work: (work + written_out(model, shape)) as u64,
+        work: (work + written_out(model, shape) + widened(model, shape)) as u64,
     }
 }
 
@@ -169,6 +172,20 @@ fn weights(model: &ModelFacts, shape: &Shape) -> f64 {
 /// A quantized matrix is written out while it is multiplied, one at a time.
 fn written_out(model: &ModelFacts, shape: &Shape) -> f64 {
     quantized(model, shape).max().unwrap_or(0) as f64 * bytes_of(shape.precision)
+}
+
+/// Both sides of a product and its result in fp32, where they are kept in bf16: a linear layer of the block
+/// or the head, whichever is larger.
+fn widened(model: &ModelFacts, shape: &Shape) -> f64 {
+    if !shape.widened {
+        return 0.0;
+    }
+    let inner = model.linears.iter().filter(|one| !one.name.ends_with("lm_head"));
+    let matrix = inner.map(|one| one.outputs * one.inputs).max().unwrap_or(0) as f64;
+    let w = widths(model);
+    let tokens = shape.tokens.max(shape.scored) as f64;
+    let head = (model.vocabulary * model.hidden_size) as f64;
+    4.0 * (matrix + tokens * (w.inner + w.hidden)).max(head)
 }
 
 fn bytes_of(precision: Precision) -> f64 {

@@ -7,11 +7,10 @@ use api::{GpuFacts, MachineFacts};
 
 /// Looks at processors, memory and GPU.
 pub fn facts() -> MachineFacts {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     MachineFacts {
         cpus: train::runtime::available_threads() as u64,
         memory: memory(),
-        bf16: multiplies_bf16(&processor),
+        bf16: lm::products::multiplies_bf16(),
         gpu: if tch::Cuda::is_available() { gpu() } else { None },
     }
 }
@@ -28,11 +27,6 @@ fn total(meminfo: &str) -> Option<u64> {
     let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
-}
-
-fn multiplies_bf16(processor: &str) -> bool {
-    let flags = processor.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    flags.split_whitespace().any(|flag| matches!(flag, "avx512_bf16" | "amx_bf16"))
 }
 
 /// The first GPU, as the driver's own tool tells it.
@@ -53,9 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_and_processor_are_read_from_the_kernels_tables() {
+    fn memory_is_read_from_the_kernels_table() {
         assert_eq!(total("MemTotal:       24000 kB\nMemFree: 1 kB\n"), Some(24_576_000));
-        assert!(multiplies_bf16("model name: x\nflags\t\t: fpu avx512f avx512_bf16\n"));
-        assert!(!multiplies_bf16("flags\t\t: fpu avx512f\n"));
     }
 }

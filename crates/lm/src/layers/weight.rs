@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::kernels;
 use crate::nf4::Nf4;
 use crate::param::Param;
+use crate::products;
 use crate::serve_kernels;
 
 /// Up to so many rows are multiplied with rounded weights as they are; for more, the weights are written out.
@@ -59,7 +60,7 @@ impl Weight {
     pub fn product(&self, x: &Tensor, bias: Option<Tensor>) -> Tensor {
         match self.product_of_few(x) {
             Some(y) => bias.map_or_else(|| y.shallow_clone(), |bias| &y + bias),
-            None => x.linear(&self.value(x.kind()), bias),
+            None => products::linear(x, &self.value(x.kind()), bias.as_ref()),
         }
     }
 
@@ -67,7 +68,7 @@ impl Weight {
     pub fn product_onto(&self, sum: &Tensor, x: &Tensor) -> Tensor {
         match self.product_of_few(x) {
             Some(y) => sum + y,
-            None => sum.addmm(x, &self.value(sum.kind()).tr()),
+            None => products::add_product(sum.copy(), x, &self.value(x.kind()).tr()),
         }
     }
 

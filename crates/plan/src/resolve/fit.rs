@@ -71,6 +71,7 @@ pub(super) fn choose(
         tokens: stated.micro_batch_tokens.map_or(wanted, u64::from),
         longest,
         lengths: 0,
+        widened: false,
         label_share: inputs.data.train.label_tokens as f64 / inputs.data.train.tokens.max(1) as f64,
         scored: 0,
         generated: generated(inputs, evaluation),
@@ -119,10 +120,13 @@ fn has_dropout(adapter: &Chosen) -> bool {
 /// The memory of a run of this shape on these examples.
 pub(super) fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
     let on_cpu = inputs.machine.gpu.is_none();
-    let lengths = match shape.precision {
+    let (lengths, widened) = match shape.precision {
         // One length is part of what every run has.
-        Precision::Bf16 if on_cpu => distinct_lengths(inputs, length).saturating_sub(1),
-        Precision::Bf16 | Precision::Fp32 => 0,
+        Precision::Bf16 if on_cpu && inputs.machine.bf16 => {
+            (distinct_lengths(inputs, length).saturating_sub(1), false)
+        }
+        Precision::Bf16 => (0, on_cpu),
+        Precision::Fp32 => (0, false),
     };
     // What is kept is no longer than the run allows, whatever the data's lengths are.
     let allowed = |length: &u32| (*length).min(shape.longest as u32);
@@ -135,7 +139,7 @@ pub(super) fn peak(inputs: &Inputs, length: Length, shape: &Shape) -> Memory {
     let most = shape.tokens.max(shape.longest);
     let scored = [&inputs.data.validation, &inputs.data.test].map(|split| scored(split, most));
     let scored = scored.into_iter().max().unwrap_or(0);
-    memory(&inputs.model, &Shape { tokens, lengths, scored, ..*shape })
+    memory(&inputs.model, &Shape { tokens, lengths, widened, scored, ..*shape })
 }
 
 /// Rows of a micro-batch that is full of a split's examples.
