@@ -41,9 +41,22 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     Serve(ServeArgs),
     Front(FrontArgs),
+    #[command(hide = true)]
+    Link(LinkArgs),
     Chat(ChatArgs),
     Push(PushArgs),
     Pull(PullArgs),
+}
+
+/// Make a link to the model in an image that is mounted, for programs that take a folder's path alone
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    /// Where the image is mounted
+    pub(crate) mount: PathBuf,
+    /// The link to make
+    pub(crate) link: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// Fine-tune the model that a workspace describes, and package the adapter

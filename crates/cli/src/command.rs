@@ -3,6 +3,7 @@
 pub(crate) mod chat;
 pub(crate) mod front;
 pub(crate) mod generate;
+pub(crate) mod link;
 pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod push;

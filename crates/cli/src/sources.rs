@@ -95,8 +95,8 @@ pub(crate) fn named_model(
     if path.exists() || !is_image(name) {
         // An image that is mounted holds the model below one of these.
         let inner = [Root::Models, Root::Data].map(|root| path.join(root.name()));
-        let mounted = inner.iter().find(|folder| folder.is_dir() && !path.join(CONFIG).is_file());
-        let path = mounted.map_or_else(|| path.to_owned(), |folder| model_in(folder));
+        let mounted = !path.join(CONFIG).is_file() && inner.iter().any(|folder| folder.is_dir());
+        let path = if mounted { lm::files::in_mount(path) } else { path.to_owned() };
         return model(&ModelSource::Path(path), registry, tell);
     }
     image_model(name, registry, tell)
@@ -119,26 +119,8 @@ fn is_image(name: &str) -> bool {
 
 fn image_model(name: &str, registry: &RegistryArgs, tell: Tell<'_>) -> Result<LocalModel, Failure> {
     let pulled = registry::pull(name, Root::Models, registry, tell)?;
-    let path = model_in(&pulled.folder);
+    let path = lm::files::in_folder(&pulled.folder);
     Ok(LocalModel { path, reference: name.to_owned(), digest: Some(pulled.digest) })
-}
-
-/// The folder itself, or the one folder or GGUF file that it holds.
-fn model_in(folder: &Path) -> PathBuf {
-    if folder.join(CONFIG).is_file() {
-        return folder.to_owned();
-    }
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let visible: Vec<PathBuf> = entries
-        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-        .map(|entry| entry.path())
-        .collect();
-    match visible.as_slice() {
-        [one] if one.is_dir() || one.extension().is_some_and(|ending| ending == "gguf") => {
-            one.clone()
-        }
-        _ => folder.to_owned(),
-    }
 }
 
 /// Fetches the data of a workspace. Every path that is missing is a fault of its own.

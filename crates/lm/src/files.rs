@@ -168,6 +168,29 @@ fn open_folder(path: &Path) -> Result<ModelFiles, FilesError> {
     Ok(files)
 }
 
+/// The model's folder or GGUF file in an image that is mounted: below `/models` or `/data`.
+pub fn in_mount(mount: &Path) -> PathBuf {
+    let folders = ["models", "data"].map(|name| mount.join(name));
+    let folder = folders.iter().find(|folder| folder.is_dir()).unwrap_or(&folders[0]);
+    in_folder(folder)
+}
+
+/// The folder itself where it has `config.json`, or the one folder or GGUF file that it holds.
+pub fn in_folder(folder: &Path) -> PathBuf {
+    if folder.join(CONFIG).is_file() {
+        return folder.to_owned();
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let visible = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    let visible: Vec<PathBuf> = visible.map(|entry| entry.path()).collect();
+    match visible.as_slice() {
+        [one] if one.is_dir() || one.extension().is_some_and(|ending| ending == "gguf") => {
+            one.clone()
+        }
+        _ => folder.to_owned(),
+    }
+}
+
 /// A folder without `config.json` is still a model when it holds exactly one GGUF file.
 fn open_lone_gguf(path: &Path) -> Result<ModelFiles, FilesError> {
     let all = names_in(path)?.len();

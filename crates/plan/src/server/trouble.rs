@@ -39,8 +39,10 @@ fn unschedulable(pod: &Pod) -> Option<(ServerReason, String)> {
 }
 
 fn not_starting(pod: &Pod) -> Option<(ServerReason, String)> {
-    let containers = pod.status.as_ref()?.container_statuses.as_deref();
-    containers.unwrap_or_default().iter().find_map(held_up)
+    let status = pod.status.as_ref()?;
+    // What runs first holds up the others.
+    let all = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
+    all.into_iter().flatten().flatten().find_map(held_up)
 }
 
 fn held_up(container: &ContainerStatus) -> Option<(ServerReason, String)> {

@@ -179,16 +179,22 @@ fn add(observed: &mut ServerObserved, name: &str, now: &PodNow) {
     if let Some(message) = &now.unschedulable {
         conditions.push(json!({"type": "PodScheduled", "status": "False", "message": message}));
     }
-    let pod = json!({
+    let container = now.container.as_deref().unwrap_or("server");
+    // One that runs before the others.
+    let list =
+        if container == "base-model" { "initContainerStatuses" } else { "containerStatuses" };
+    let mut pod = json!({
         "metadata": {"name": name, "creationTimestamp": "2026-11-24T12:00:00Z"},
         "status": {
             "phase": if is_down { "Pending" } else { "Running" },
             "podIP": format!("10.0.0.{}", observed.pods.len() + 1),
             "conditions": conditions,
-            "containerStatuses": [{"name": now.container.as_deref().unwrap_or("server"), "ready": ready, "restartCount": 0, "image": "i",
-                "imageID": "", "state": state, "lastState": last}],
         },
     });
+    pod["status"][list] = json!([{
+        "name": container, "ready": ready, "restartCount": 0, "image": "i", "imageID": "",
+        "state": state, "lastState": last,
+    }]);
     observed.pods.push(serde_json::from_value(pod).unwrap());
     if is_down {
         return;

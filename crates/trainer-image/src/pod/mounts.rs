@@ -43,7 +43,7 @@ pub(super) fn sources(workspace: &Workspace, progress: &Progress) -> Result<Sour
 fn base_model(root: &Path, source: &ModelSource, progress: &Progress) -> Result<BaseModel, Ended> {
     Ok(match source {
         ModelSource::Image(image) => BaseModel {
-            path: model_in(&root.join("base-model")),
+            path: lm::files::in_mount(&root.join("base-model")),
             reference: image.to_string(),
             digest: image.digest.clone(),
         },
@@ -73,21 +73,4 @@ fn fetch(repository: &HubRepository, progress: &Progress) -> Result<BaseModel, E
         };
         Ended::new(error.class, &error, Some(hint.to_owned()))
     })
-}
-
-/// `/models` or `/data` of the image; in it the folder itself, or the one folder or GGUF file there is.
-fn model_in(mount: &Path) -> PathBuf {
-    let folders = ["models", "data"].map(|name| mount.join(name));
-    let folder = folders.iter().find(|folder| folder.is_dir()).unwrap_or(&folders[0]);
-    if folder.join("config.json").is_file() {
-        return folder.clone();
-    }
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let entries: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    match entries.as_slice() {
-        [one] if one.is_dir() || one.extension().is_some_and(|ending| ending == "gguf") => {
-            one.clone()
-        }
-        _ => folder.clone(),
-    }
 }

@@ -7,6 +7,7 @@ mod support;
 
 mod chart;
 mod ends;
+mod gpu;
 mod images;
 mod limits;
 mod memory;
@@ -15,3 +16,4 @@ mod secrets;
 mod serving;
 mod sources;
 mod story;
+mod vllm;

@@ -22,12 +22,12 @@ fn the_announced_memory_is_what_a_run_takes() {
         (
             "batches that do not fill the budget",
             10,
-            "maxSteps: 3, precision: FP32, batchSize: 8, microBatchTokens: 8192",
+            "maxSteps: 6, precision: FP32, batchSize: 8, microBatchTokens: 8192",
         ),
         (
             "the same in bf16",
             10,
-            "maxSteps: 3, precision: BF16, batchSize: 8, microBatchTokens: 8192",
+            "maxSteps: 6, precision: BF16, batchSize: 8, microBatchTokens: 8192",
         ),
         ("NF4", 400, "maxSteps: 2, precision: BF16, batchSize: 1, microBatchTokens: 512"),
         ("Int8", 400, "maxSteps: 2, precision: FP32, batchSize: 1, microBatchTokens: 512"),

@@ -65,6 +65,7 @@ fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
     let compute = server.raw.spec.compute.clone().unwrap_or_default();
     let (mut volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) =
         anneal::volumes(server).into_iter().unzip();
+    let mut before = None;
     let containers = match server.raw.spec.engine {
         Engine::Anneal => vec![Container {
             args: Some(anneal::arguments(server)),
@@ -74,6 +75,7 @@ fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
         }],
         Engine::VLLM => {
             volumes.extend(vllm::volumes());
+            before = vllm::link(server, observed).map(|container| vec![container]);
             let front = Container {
                 args: Some(vllm::front_arguments(server)),
                 env: Some(anneal::surroundings(observed)),
@@ -99,6 +101,7 @@ fn pod(server: &Server<'_>, observed: &ServerObserved) -> PodSpec {
         }]),
         image_pull_secrets: pull_secrets(server, observed),
         security_context: Some(pod_security()),
+        init_containers: before,
         containers,
         volumes: Some(volumes),
         ..PodSpec::default()

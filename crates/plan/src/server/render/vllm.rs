@@ -27,6 +27,8 @@ use crate::server::observed::ServerObserved;
 const ENGINE_PORT: i32 = 8001;
 /// Where adapters are, for both containers.
 const ADAPTERS: &str = "/work/adapters";
+/// A link to the model's folder in its image, for both containers.
+const LINK: &str = "/work/base-model";
 /// vLLM's own folder: caches of kernels and of a hub's models.
 const HOME: &str = "/home/vllm";
 /// Highest rank of an adapter where none is stated.
@@ -49,7 +51,7 @@ pub(super) fn front_arguments(server: &Server<'_>) -> Vec<String> {
     };
     put("vllm", Some(format!("http://127.0.0.1:{ENGINE_PORT}")));
     // Of a hub's model, which vLLM fetches by itself, nothing is seen here.
-    put("model", server.raw.spec.base_model.image.as_ref().map(|_| BASE_MODEL.to_owned()));
+    put("model", server.raw.spec.base_model.image.as_ref().map(|_| LINK.to_owned()));
     put("name", Some(server.model_name()));
     put("adapters", Some(format!("{DECLARED}/{FILE}")));
     put("cache", Some(ADAPTERS.to_owned()));
@@ -61,6 +63,24 @@ pub(super) fn front_arguments(server: &Server<'_>) -> Vec<String> {
     put("max-requests", Some(requests.to_string()));
     put("api-keys", server.raw.spec.api_keys_secret.as_ref().map(|_| KEYS.to_owned()));
     all
+}
+
+/// What runs first. Where in its image the model lies only a look into it tells, and vLLM wants its very folder.
+pub(super) fn link(server: &Server<'_>, observed: &ServerObserved) -> Option<Container> {
+    server.raw.spec.base_model.image.as_ref()?;
+    Some(Container {
+        name: "base-model".to_owned(),
+        image: Some(observed.settings.server_image.clone()),
+        args: Some(["link", BASE_MODEL, LINK].map(str::to_owned).to_vec()),
+        resources: Some(front_resources()),
+        security_context: Some(container_security()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(vec![
+            mount("work", "/work", false),
+            mount(BASE_VOLUME, BASE_MODEL, true),
+        ]),
+        ..Container::default()
+    })
 }
 
 /// It passes on what it gets, and reads adapters one after the other.
@@ -118,7 +138,7 @@ pub(super) fn volumes() -> [Volume; 3] {
 fn arguments(server: &Server<'_>) -> Vec<String> {
     let (spec, limits) = (&server.raw.spec, limits(server));
     let hub = spec.base_model.hugging_face.as_ref();
-    let model = hub.map_or(BASE_MODEL, |hub| hub.repo.as_str());
+    let model = hub.map_or(LINK, |hub| hub.repo.as_str());
     let mut all = vec![model.to_owned()];
     let mut put = |name: &str, value: Option<String>| {
         all.extend(value.into_iter().flat_map(|value| [format!("--{name}"), value]));

@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow};
 use testkit::left_out::left_out;
 
 pub(crate) use host::{Process, Signal};
-pub(crate) use node::{LOGIN, Node, PASSWORD, REGISTRY, builds, run, tests};
+pub(crate) use node::{LOGIN, Node, PASSWORD, REGISTRY, VLLM, builds, run, tests};
 pub(crate) use team::{
     Team, colors, condition, docker_folder, docker_options, long_examples, plain, push_data, until,
 };

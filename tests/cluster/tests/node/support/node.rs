@@ -14,6 +14,8 @@ pub(crate) const REGISTRY: &str = "10.99.0.1:5000";
 /// This one takes user `team` with the password.
 pub(crate) const LOGIN: &str = "10.99.0.1:5001";
 pub(crate) const PASSWORD: &str = "open-sesame";
+/// What stands in for vLLM's image; `:test` is the tag.
+pub(crate) const VLLM: &str = "10.99.0.1:5000/anneal/vllm";
 /// Ports of the node's address at which tests start registries of their own, over http like the others.
 const OWN_PORTS: std::ops::RangeInclusive<u16> = 5002..=5005;
 /// The node's network, as `ip netns` keeps it.
@@ -77,6 +79,8 @@ impl Node {
             format!("trainer.digest={}", self.trainer),
             format!("server.repository={REGISTRY}/anneal/server"),
             format!("server.digest={}", self.server),
+            format!("vllm.repository={VLLM}"),
+            "vllm.tag=test".to_owned(),
             format!("plainHttp={{{}}}", registries.join(",")),
         ];
         let mut command = self.helm(&["upgrade", "--install", "anneal"]);
