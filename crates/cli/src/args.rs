@@ -2,6 +2,7 @@
 
 mod front;
 mod serve;
+mod serving;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::front::FrontArgs;
 pub(crate) use self::serve::{ChatArgs, ServeArgs};
+pub(crate) use self::serving::ServingArgs;
 
 const ABOUT: &str = "Fine-tune language models from one YAML file, on this machine";
 

@@ -9,4 +9,5 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod run;
 pub(crate) mod serve;
+mod serving;
 pub(crate) mod validate;

@@ -31,7 +31,7 @@ use crate::http::error::ApiError;
 use crate::http::models::{card, held, take};
 use crate::http::{HttpOptions, Json, nothing, read, wrong_method};
 use crate::metrics::Common;
-use crate::server::{ServeError, listen, until_ended};
+use crate::server::{ServeError, listen, on_threads, until_ended};
 use vllm::{Needs, Vllm};
 
 /// What is passed on to vLLM; nothing else of it is to be had from outside.
@@ -85,15 +85,7 @@ struct Front {
 
 /// Serves until the process is told to end by SIGTERM or Ctrl-C. Not to be called from async code.
 pub fn run(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|source| ServeError::Runtime { source })?;
-    let result = runtime.block_on(serve(options, told));
-    // A pull that hangs does not hold up the end.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    result
+    on_threads(serve(options, told))
 }
 
 async fn serve(options: FrontOptions, told: impl FnOnce(FrontStarted)) -> Result<(), ServeError> {

@@ -100,12 +100,19 @@ pub struct Started {
 
 /// Serves until the process is told to end by SIGTERM or Ctrl-C. Not to be called from async code.
 pub fn run(options: ServeOptions, told: impl FnOnce(&Started)) -> Result<(), ServeError> {
+    on_threads(serve(options, told))
+}
+
+/// Runs a server to its end.
+pub(crate) fn on_threads(
+    server: impl Future<Output = Result<(), ServeError>>,
+) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|source| ServeError::Runtime { source })?;
-    let result = runtime.block_on(serve(options, told));
+    let result = runtime.block_on(server);
     // A pull that hangs does not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result

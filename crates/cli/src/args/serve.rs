@@ -1,12 +1,11 @@
 //! Options of `anneal serve`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use api::names::parse_bytes;
 use clap::Args;
 
-use super::{OutputArgs, PrecisionArg, RegistryArgs, temperature};
+use super::{OutputArgs, PrecisionArg, RegistryArgs, ServingArgs, temperature};
 
 /// Answer requests over HTTP, as OpenAI's API does: a base model and any number of adapters
 ///
@@ -45,19 +44,6 @@ pub(crate) struct ServeArgs {
     /// File that declares adapters; it is followed while the server runs
     #[arg(long, value_name = "FILE")]
     pub(crate) adapters: Option<PathBuf>,
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
-    pub(crate) address: SocketAddr,
-    /// Where a controller tells which adapters to hold, with no key: let nobody else reach it
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) control_address: Option<SocketAddr>,
-    /// Digest of the base model's image: adapters that were trained on another one are refused. Of an image
-    /// that is pulled it is known
-    #[arg(long, value_name = "DIGEST")]
-    pub(crate) base_digest: Option<String>,
-    /// File of API keys, one on a line, or a folder of such files; without it everybody is let in
-    #[arg(long, value_name = "FILE", env = "ANNEAL_API_KEYS_FILE", hide_env_values = true)]
-    pub(crate) api_keys: Option<PathBuf>,
     /// Number format of weights and activations
     #[arg(long, value_enum, default_value_t = PrecisionArg::Fp32)]
     pub(crate) precision: PrecisionArg,
@@ -70,15 +56,6 @@ pub(crate) struct ServeArgs {
     /// Memory for adapters; those that were used longest ago are read again when they are needed
     #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = parse_bytes)]
     pub(crate) adapter_memory: u64,
-    /// Disk for images of adapters that are not declared any more
-    #[arg(long, value_name = "BYTES", default_value = "10Gi", value_parser = parse_bytes)]
-    pub(crate) adapter_disk: u64,
-    /// Largest image of an adapter that is pulled
-    #[arg(long, value_name = "BYTES", default_value = "4Gi", value_parser = parse_bytes)]
-    pub(crate) max_adapter: u64,
-    /// Highest rank of an adapter
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(i64).range(1..))]
-    pub(crate) max_rank: i64,
     /// Answers that are made at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_sequences: u32,
@@ -91,25 +68,10 @@ pub(crate) struct ServeArgs {
     /// Most tokens of prompt and answer together. Without it, what the model takes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) context: Option<u32>,
-    /// Seconds between two looks at adapters and registries
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) every: u64,
-    /// Seconds that running answers get when the server is told to end
-    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
-    pub(crate) drain: u64,
-    /// Registries that adapters are pulled from over http, as host:port
-    #[arg(
-        long,
-        value_name = "HOSTS",
-        env = "ANNEAL_PLAIN_HTTP",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    pub(crate) plain_http_hosts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) serving: ServingArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
 }
 
 /// Talk to a base model and its adapters side by side

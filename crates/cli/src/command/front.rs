@@ -4,11 +4,9 @@ use std::path::absolute;
 use std::time::Duration;
 
 use serde_json::json;
-use serve::adapters::AdapterOptions;
 use serve::front::{FrontOptions, FrontStarted};
-use serve::http::HttpOptions;
 
-use super::serve::{failure, keys};
+use super::serving;
 use crate::args::{FrontArgs, Output};
 use crate::failure::Failure;
 use crate::{say, sources};
@@ -24,31 +22,20 @@ pub(crate) fn run(args: &FrontArgs) -> Result<(), Failure> {
         Failure::configuration(format!("cannot find {}: {error}", cache.display()))
     })?;
     let options = FrontOptions {
-        address: args.address,
-        control: args.control_address,
+        address: args.serving.address,
+        control: args.serving.control_address,
         vllm: args.vllm.clone(),
         model: args.model.clone(),
         name: args.name.clone(),
-        base_digest: args.base_digest.clone(),
-        max_rank: args.max_rank,
+        base_digest: args.serving.base_digest.clone(),
+        max_rank: args.serving.max_rank,
         requests: args.max_requests as usize,
-        adapters: AdapterOptions {
-            file: Some(args.adapters.clone().into()),
-            cache,
-            every: Duration::from_secs(args.every),
-            image_bytes: args.max_adapter,
-            disk_bytes: args.adapter_disk,
-            registry: sources::registry_options(&args.registry),
-            plain_http: args.plain_http_hosts.clone(),
-        },
-        http: HttpOptions {
-            keys: args.api_keys.as_deref().map(keys).transpose()?.unwrap_or_default(),
-            ..HttpOptions::default()
-        },
-        drain: Duration::from_secs(args.drain),
+        adapters: serving::adapters(&args.serving, Some(args.adapters.clone().into()), cache),
+        http: serving::http(&args.serving)?,
+        drain: Duration::from_secs(args.serving.drain),
     };
     let told = |started: FrontStarted| tell(started, args);
-    serve::front::run(options, told).map_err(|error| failure(&error))
+    serve::front::run(options, told).map_err(|error| serving::failure(&error))
 }
 
 fn tell(FrontStarted { address, control }: FrontStarted, args: &FrontArgs) {

@@ -105,11 +105,7 @@ fn back(answer: reqwest::Response, place: Place) -> Response {
 
 /// vLLM's series and our own.
 pub(super) async fn metrics(State(front): State<Arc<Front>>) -> Response {
-    let answer = front.vllm.request(reqwest::Method::GET, "/metrics").send().await;
-    let theirs = match answer {
-        Ok(answer) => answer.text().await.unwrap_or_default(),
-        Err(_) => String::new(),
-    };
+    let theirs = front.vllm.metrics().await.unwrap_or_default();
     let gap = if theirs.is_empty() || theirs.ends_with('\n') { "" } else { "\n" };
     let text = format!("{theirs}{gap}{}", front.metrics.text());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

@@ -97,6 +97,12 @@ impl Vllm {
         Err(format!("vLLM is not well: status {}", answer.status().as_u16()))
     }
 
+    /// vLLM's series, if it tells them in time.
+    pub(super) async fn metrics(&self) -> Result<String, reqwest::Error> {
+        let request = self.request(reqwest::Method::GET, "/metrics").timeout(CONNECT);
+        request.send().await?.text().await
+    }
+
     /// All models, the base model and adapters, under vLLM's names.
     pub(super) async fn models(&self) -> Result<Vec<Card>, String> {
         let request = self.request(reqwest::Method::GET, "/v1/models").timeout(TALK);

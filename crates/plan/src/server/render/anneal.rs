@@ -107,11 +107,20 @@ pub(super) fn resources(server: &Server<'_>) -> ResourceRequirements {
     let stated = parsed(compute.memory);
     let memory = stated.unwrap_or_else(|| GIB + parsed(limits.cache_memory).unwrap_or(GIB));
     let cpu = compute.cpu.map_or("500m".to_owned(), |count| count.to_string());
-    let mut requests =
+    let requests =
         BTreeMap::from([("cpu".to_owned(), Quantity(cpu)), ("memory".to_owned(), bytes(memory))]);
     let mut most = BTreeMap::new();
     most.extend(stated.map(|memory| ("memory".to_owned(), bytes(memory))));
-    if let Some(gpus) = compute.gpus.filter(|gpus| *gpus > 0) {
+    with_gpus(compute.gpus.unwrap_or(0), requests, most)
+}
+
+/// These, and GPUs, of which request and limit are one.
+pub(super) fn with_gpus(
+    gpus: u32,
+    mut requests: BTreeMap<String, Quantity>,
+    mut most: BTreeMap<String, Quantity>,
+) -> ResourceRequirements {
+    if gpus > 0 {
         let gpus = Quantity(gpus.to_string());
         requests.insert("nvidia.com/gpu".to_owned(), gpus.clone());
         most.insert("nvidia.com/gpu".to_owned(), gpus);

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::anneal::{BASE_MODEL, BASE_VOLUME, DECLARED, KEYS, base_digest};
+use super::anneal::{BASE_MODEL, BASE_VOLUME, DECLARED, KEYS, base_digest, with_gpus};
 use super::deployment::{DRAIN_SECONDS, LEAVE_SECONDS, probe, sleep_at_the_end, variable};
 use super::quantity::bytes;
 use super::{CONTROL_PORT, ENGINE_PATH, PORT, VLLM};
@@ -205,17 +205,7 @@ fn resources(server: &Server<'_>) -> ResourceRequirements {
         requests.insert("memory".to_owned(), memory.clone());
         most.insert("memory".to_owned(), memory);
     }
-    let gpus = gpus(server);
-    if gpus > 0 {
-        let gpus = Quantity(gpus.to_string());
-        requests.insert("nvidia.com/gpu".to_owned(), gpus.clone());
-        most.insert("nvidia.com/gpu".to_owned(), gpus);
-    }
-    ResourceRequirements {
-        requests: Some(requests),
-        limits: (!most.is_empty()).then_some(most),
-        claims: None,
-    }
+    with_gpus(gpus(server), requests, most)
 }
 
 fn limits(server: &Server<'_>) -> ServingLimits {
