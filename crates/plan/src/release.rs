@@ -25,16 +25,24 @@ pub(crate) fn pools(plan: &mut Plan, context: &Context<'_>, wish: Wish) {
         matches!(placement.provisioner, Provisioner::Karpenter | Provisioner::Gke)
     });
     finalizer(plan, run, observed, makes && wish == Wish::Make);
+    // A run that waits, or was suspended: its status tells when the node was given back.
+    if wish == Wish::Gone && plan.next == Next::OnChange {
+        until_given_back(plan);
+    }
+}
+
+/// Nothing tells of a node's end.
+fn until_given_back(plan: &mut Plan) {
+    if plan.status.capacity.as_ref().is_some_and(uses::holds) {
+        plan.next = Next::After(SOON);
+    }
 }
 
 /// A run that has ended, as its status tells, has no nodes.
 pub(crate) fn settled(plan: &mut Plan, run: &Run<'_>, observed: &Observed) {
     plan.delete.extend(observed.pools.iter().filter_map(taken));
     plan.status.capacity = uses::released(plan.status.capacity.take(), observed);
-    let holds = plan.status.capacity.as_ref().is_some_and(uses::holds);
-    if holds {
-        plan.next = Next::After(SOON);
-    }
+    until_given_back(plan);
     finalizer(plan, run, observed, false);
 }
 
