@@ -5,46 +5,62 @@ use tests_local::{Project, of_kind};
 
 /// How far the estimate may be off.
 const TOLERANCE: f64 = 0.15;
+/// One example at once.
+const ONE: &str = "maxSteps: 2, precision: FP32, batchSize: 1, microBatchTokens: 512";
 
 #[test]
 fn the_announced_memory_is_what_a_run_takes() {
     let base = testkit::base_model::smollm2().unwrap();
+    // What it is, its shortest text in words, its numbers, and what else the spec has.
     let shapes = [
-        ("fp32", 400, "maxSteps: 2, precision: FP32, batchSize: 2, microBatchTokens: 1024"),
-        ("bf16", 400, "maxSteps: 2, precision: BF16, batchSize: 4, microBatchTokens: 2048"),
+        ("fp32", 400, "maxSteps: 2, precision: FP32, batchSize: 2, microBatchTokens: 1024", ""),
+        ("bf16", 400, "maxSteps: 2, precision: BF16, batchSize: 4, microBatchTokens: 2048", ""),
         (
             "checkpointing",
             400,
             "maxSteps: 2, precision: FP32, batchSize: 4, microBatchTokens: 2048, \
              activationCheckpointing: true",
+            "",
         ),
-        ("many lengths", 10, "maxSteps: 5, precision: BF16, batchSize: 8"),
+        ("many lengths", 10, "maxSteps: 5, precision: BF16, batchSize: 8", ""),
         (
             "batches that do not fill the budget",
             10,
             "maxSteps: 6, precision: FP32, batchSize: 8, microBatchTokens: 8192",
+            "",
         ),
         (
             "the same in bf16",
             10,
             "maxSteps: 6, precision: BF16, batchSize: 8, microBatchTokens: 8192",
+            "",
         ),
-        ("NF4", 400, "maxSteps: 2, precision: BF16, batchSize: 1, microBatchTokens: 512"),
-        ("Int8", 400, "maxSteps: 2, precision: FP32, batchSize: 1, microBatchTokens: 512"),
+        ("dropout", 400, ONE, "adapter: {lora: {rank: 16, dropout: 0.1}}"),
+        ("a high rank", 400, ONE, "adapter: {lora: {rank: 128}}"),
+        ("all weights", 400, ONE, "adapter: {full: {}}"),
+        (
+            "NF4",
+            400,
+            "maxSteps: 2, precision: BF16, batchSize: 1, microBatchTokens: 512",
+            "quantization: NF4",
+        ),
+        (
+            "NF4 with checkpointing",
+            400,
+            "maxSteps: 2, precision: BF16, batchSize: 2, microBatchTokens: 1024, \
+             activationCheckpointing: true",
+            "quantization: NF4",
+        ),
+        ("Int8", 400, ONE, "quantization: Int8"),
     ];
-    for (name, shortest, numbers) in shapes {
+    for (name, shortest, numbers, more) in shapes {
         let project = Project::new().unwrap();
         project.write("long.jsonl", &texts(shortest)).unwrap();
         let workspace = format!(
             "apiVersion: anneal.dev/v1alpha1\nkind: FineTuneWorkspace\nmetadata: {{name: memory}}\n\
              spec:\n  baseModel: {{path: {}}}\n  data: {{train: {{path: long.jsonl}}}}\n  \
-             hyperparameters: {{{numbers}}}\n  checkpoints: {{everySteps: 0}}\n{}",
+             hyperparameters: {{{numbers}}}\n  checkpoints: {{everySteps: 0}}\n  {more}\n",
             base.display(),
-            if ["NF4", "Int8"].contains(&name) {
-                format!("  quantization: {name}\n")
-            } else {
-                String::new()
-            }
         );
         project.write("tune.yaml", &workspace).unwrap();
         let plan = project.run(&["plan", "-f", "tune.yaml", "-o", "json"]).unwrap();
