@@ -55,7 +55,8 @@ team and open-sesame. Install the operator with the images from above:
   cargo xtask cluster run helm install anneal charts/anneal --namespace anneal-system \\
     --create-namespace --set image.repository={REGISTRY}/anneal/operator \\
     --set trainer.repository={REGISTRY}/anneal/trainer \\
-    --set server.repository={REGISTRY}/anneal/server --set plainHttp={{{REGISTRY}}}
+    --set server.repository={REGISTRY}/anneal/server --set plainHttp={{{REGISTRY}}} \\
+    --set image.tag=latest,trainer.tag=latest,server.tag=latest
   cargo xtask cluster run kubectl get finetuneworkspaces --all-namespaces --watch",
         shell::seconds(start.elapsed())
     );
