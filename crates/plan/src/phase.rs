@@ -151,20 +151,19 @@ fn training_phase(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &
     }
 }
 
-/// What the trainer says that it does; without a word of it, it trains.
+/// What the trainer says that it does, or what it said last; before its first word it trains.
 fn active(workspace: &Workspace, job: &Job, seen: &Seen<'_>, observed: &Observed) -> Phase {
     if seen.pods(job).last().is_some_and(|pod| seen::phase(pod) == "Succeeded") {
         // The Job controller will say so in a moment.
         return Phase::Publishing { trouble: None };
     }
-    let runs = seen.live_pod(job).is_some_and(|pod| seen::phase(pod) == "Running");
-    if !runs {
+    let Some(pod) = seen.live_pod(job).filter(|pod| seen::phase(pod) == "Running") else {
         return waiting(job, seen, observed, |trouble| Phase::Provisioning { trouble });
-    }
+    };
     if stall::stalls(workspace, observed) {
         return Phase::Ending { end: stall::end(workspace.limits.stall) };
     }
-    match observed.trainer.as_ref().map(|trainer| trainer.stage).unwrap_or_default() {
+    match observed.trainer.as_ref().map_or_else(|| seen.said_last(pod), |said| said.stage) {
         Stage::Loading | Stage::Training => Phase::Training,
         Stage::Evaluating => Phase::Evaluating,
         Stage::Publishing => Phase::Publishing { trouble: None },

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::FineTuneWorkspace;
 use api::condition::Reason;
+use api::termination::Stage;
+use api::workspace::Phase;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 
@@ -21,6 +23,8 @@ pub(crate) struct Seen<'a> {
     killings: &'a BTreeMap<String, String>,
     /// What the status remembers of those whose trainer showed no sign of work.
     stalled: BTreeSet<&'a str>,
+    /// What the status tells of the newest pod: its name, and the phase.
+    last: Option<(&'a str, Phase)>,
 }
 
 /// How a Job stands.
@@ -49,6 +53,17 @@ impl<'a> Seen<'a> {
             pods: observed.pods.iter().collect(),
             killings: &observed.killings,
             stalled: stalled(run.raw),
+            last: last(run.raw, &run.revision),
+        }
+    }
+
+    /// What the trainer in this pod was at when it was last heard: one that is about to end is asked in vain.
+    pub(crate) fn said_last(&self, pod: &Pod) -> Stage {
+        let of_pod = self.last.filter(|(name, _)| pod.metadata.name.as_deref() == Some(name));
+        match of_pod {
+            Some((_, Phase::Evaluating)) => Stage::Evaluating,
+            Some((_, Phase::Publishing)) => Stage::Publishing,
+            _ => Stage::default(),
         }
     }
 
@@ -99,6 +114,12 @@ impl<'a> Seen<'a> {
         let pods = self.pods(job);
         pods.into_iter().rev().find(|pod| !matches!(phase(pod), "Succeeded" | "Failed"))
     }
+}
+
+fn last<'a>(raw: &'a FineTuneWorkspace, revision: &str) -> Option<(&'a str, Phase)> {
+    let status = raw.status.as_ref();
+    let status = status.filter(|status| status.revision.as_deref() == Some(revision))?;
+    Some((status.attempts.last()?.pod.as_str(), status.phase?))
 }
 
 fn stalled(raw: &FineTuneWorkspace) -> BTreeSet<&str> {
