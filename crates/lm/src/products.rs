@@ -1,7 +1,7 @@
 //! Matrix products, and what they are made in where the processor does not multiply bf16.
 //!
 //! LibTorch's CPU products of bf16 are those of oneDNN, which needs AVX-512; elsewhere it has plain loops,
-//! up to a hundred times slower than its products of fp32. There both sides are widened to fp32, which is
+//! many times slower than its products of fp32. There both sides are widened to fp32, which is
 //! exact, multiplied, and the result is rounded: the numbers that a processor with bf16 would give, but for
 //! the order of the sums, at the speed of fp32. Weights and activations are kept in bf16 all the same.
 

@@ -11,6 +11,7 @@
 //!      + max(kept + a block's backward pass + a chunk of the head, copies of the optimizer's largest matrix,
 //!            scoring without a gradient, keys and values of a generation)
 //!      + the largest quantized matrix, written out
+//!      + a product's both sides and result in fp32, where bf16 is not multiplied
 //! ```
 //!
 //! Where the terms come from: a block's activations are counted as by Korthikanti et al. (2022,

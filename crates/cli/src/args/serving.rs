@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::RegistryArgs;
 
+/// How adapters are fetched and checked, where to listen, and who is let in.
 #[derive(Debug, Args)]
 pub(crate) struct ServingArgs {
     /// Where to listen; port 0 takes a free one
@@ -20,7 +21,7 @@ pub(crate) struct ServingArgs {
     /// that is pulled it is known
     #[arg(long, value_name = "DIGEST")]
     pub(crate) base_digest: Option<String>,
-    /// Highest rank of an adapter; vLLM is told as --max-lora-rank
+    /// Highest rank of an adapter. In front of vLLM, what it was given as --max-lora-rank
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) max_rank: i64,
     /// File of API keys, one on a line, or a folder of such files; without it everybody is let in
