@@ -25,7 +25,7 @@ use crate::support::{Run, SMALL, Stage, output, push, ready, workspace};
 /// Longest time from admission to a pool.
 const PROMPT: i64 = 5;
 /// A training that is long beside what a node takes to come and to go here.
-const TRAINING: Duration = Duration::from_mins(3);
+const TRAINING: Duration = Duration::from_mins(2);
 /// GPU-seconds held for each that was used.
 const MOST_HELD: f64 = 1.15;
 

@@ -22,7 +22,7 @@ fn the_announced_memory_is_what_a_run_takes() {
              activationCheckpointing: true",
             "",
         ),
-        ("many lengths", 10, "maxSteps: 5, precision: BF16, batchSize: 8", ""),
+        ("many lengths", 10, "maxSteps: 10, precision: BF16, batchSize: 8", ""),
         (
             "batches that do not fill the budget",
             10,
